@@ -1,0 +1,23 @@
+//! Sparse mixture-of-experts transformers, trained, evaluated and run on the machine you have.
+//!
+//! # Shapes
+//!
+//! A tensor's last name segment is its axes: `x_td` is `[tokens, width]`.
+//!
+//! ```text
+//! B batch        L length (tokens per sequence)   T tokens, flat (B·L = G·S)
+//! G groups       S tokens per group               D model width
+//! E experts      K selected experts per token     C capacity per expert per group
+//! N routed pairs (at most T·K)                    F expert hidden width
+//! H heads        A head width                     V classes
+//! ```
+//!
+//! # Floors
+//!
+//! A module imports only from floors below its own (a test holds that):
+//! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval` · `train`.
+
+pub mod error;
+pub mod rng;
+
+pub use error::{Error, Result};
