@@ -17,7 +17,11 @@
 //! A module imports only from floors below its own (a test holds that):
 //! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval` · `train`.
 
+pub mod attention;
 pub mod error;
+pub mod model;
+pub mod moe;
+pub mod nn;
 pub mod rng;
 
 pub use error::{Error, Result};

@@ -1,0 +1,78 @@
+//! Loops over whole slices. Lengths are equal by contract of the callers.
+
+use super::isa::simd;
+use super::math;
+use rayon::prelude::*;
+
+/// Elements of a task, for loops that run over a whole buffer.
+const TASK: usize = 1 << 15;
+
+/// `y += x`, on all threads.
+pub(crate) fn add(y: &mut [f32], x: &[f32]) {
+    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| add_slice(y, x));
+}
+
+simd! {
+    pub(crate) fn add_slice<I>(y: &mut [f32], x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
+    }
+}
+
+simd! {
+    /// `y += a·x`.
+    pub(crate) fn axpy<I>(y: &mut [f32], a: f32, x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = I::fma(a, *x, *y);
+        }
+    }
+}
+
+simd! {
+    pub(crate) fn dot<I>(x: &[f32], y: &[f32]) -> f32 {
+        super::reduce::dot::<I>(x, y)
+    }
+}
+
+/// A function that a linear layer applies to its input as it reads it, so that only the value
+/// before it is ever stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// x.
+    Identity,
+    /// The tanh-approximate GELU.
+    Gelu,
+    /// tanh x.
+    Tanh,
+}
+
+simd! {
+    /// `y = act(x)`.
+    pub(crate) fn activate<I>(act: Activation, x: &[f32], y: &mut [f32]) {
+        let pairs = y.iter_mut().zip(x);
+        match act {
+            Activation::Identity => pairs.for_each(|(y, x)| *y = *x),
+            Activation::Gelu => pairs.for_each(|(y, x)| *y = math::gelu::<I>(*x)),
+            Activation::Tanh => pairs.for_each(|(y, x)| *y = math::tanh::<I>(*x)),
+        }
+    }
+}
+
+simd! {
+    /// `dx = scale · dy · act'(x)`, overwriting `dy`.
+    pub(crate) fn activate_backward<I>(act: Activation, x: &[f32], scale: f32, dy: &mut [f32]) {
+        let pairs = dy.iter_mut().zip(x);
+        match act {
+            Activation::Identity => pairs.for_each(|(d, _)| *d *= scale),
+            Activation::Gelu => {
+                pairs.for_each(|(d, x)| *d = scale * *d * math::gelu_slope::<I>(*x));
+            }
+            Activation::Tanh => pairs.for_each(|(d, x)| {
+                let t = math::tanh::<I>(*x);
+                *d = scale * *d * I::fma(-t, t, 1.0);
+            }),
+        }
+    }
+}

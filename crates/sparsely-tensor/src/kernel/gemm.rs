@@ -1,0 +1,160 @@
+//! The f32 matrix product, from `faer`, behind one function.
+//!
+//! [`gemm`] runs on the calling thread. Threads work on whole products (experts, heads,
+//! images) or on the fixed pieces that [`gemm_by_rows`] and [`gemm_by_tiles`] cut: pieces
+//! depend on the shape alone, so the result does not depend on the number of threads.
+
+use super::scratch::with_scratch;
+use crate::tape::Write;
+use faer::linalg::matmul::matmul;
+use faer::prelude::Reborrow;
+use faer::{Accum, Par};
+
+/// A strided matrix to read.
+pub type MatRef<'a> = faer::MatRef<'a, f32>;
+/// A strided matrix to write.
+pub type MatMut<'a> = faer::MatMut<'a, f32>;
+
+/// Below this many rows `faer` takes another path, whose sums have other bits.
+const MIN_ROWS: usize = 4;
+/// Rows of a piece, where there are enough of them.
+pub(crate) const ROW_BLOCK: usize = 128;
+/// Columns of a piece, where there are few rows.
+const COL_BLOCK: usize = 128;
+
+/// A row-major slice as a matrix.
+pub(crate) fn mat(values: &[f32], rows: usize, cols: usize) -> MatRef<'_> {
+    MatRef::from_row_major_slice(&values[..rows * cols], rows, cols)
+}
+
+/// A row-major slice as a matrix to write.
+pub(crate) fn mat_mut(values: &mut [f32], rows: usize, cols: usize) -> MatMut<'_> {
+    MatMut::from_row_major_slice_mut(&mut values[..rows * cols], rows, cols)
+}
+
+/// `dst = a·b` or `dst += a·b`, on the calling thread.
+///
+/// A row's bits depend neither on how many rows share the call nor on how the columns are cut.
+pub(crate) fn gemm(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
+    if dst.nrows() == 0 || dst.ncols() == 0 {
+        return;
+    }
+    if dst.nrows() < MIN_ROWS {
+        return gemm_padded(dst, write, a, b);
+    }
+    if a.ncols() == 0 {
+        if write == Write::Replace {
+            dst.fill(0.0);
+        }
+        return;
+    }
+    let accum = match write {
+        Write::Replace => Accum::Replace,
+        Write::Add => Accum::Add,
+    };
+    matmul(dst, accum, a, b, 1.0, Par::Seq);
+}
+
+fn gemm_padded(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
+    let (m, k, n) = (dst.nrows(), a.ncols(), dst.ncols());
+    with_scratch(MIN_ROWS * (k + n), |scratch| {
+        scratch.fill(0.0);
+        let (a_pad, out) = scratch.split_at_mut(MIN_ROWS * k);
+        mat_mut(a_pad, MIN_ROWS, k).subrows_mut(0, m).copy_from(a);
+        if write == Write::Add {
+            mat_mut(out, MIN_ROWS, n).subrows_mut(0, m).copy_from(dst.rb());
+        }
+        gemm(mat_mut(out, MIN_ROWS, n), write, mat(a_pad, MIN_ROWS, k), b);
+        dst.copy_from(mat(out, MIN_ROWS, n).subrows(0, m));
+    });
+}
+
+/// [`gemm`] on all threads, cut into blocks of rows (or of columns, where rows are few).
+pub(crate) fn gemm_by_rows(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
+    let (m, n) = (dst.nrows(), dst.ncols());
+    if m > ROW_BLOCK {
+        let cut = half(m, ROW_BLOCK);
+        let ((d0, d1), (a0, a1)) = (dst.split_at_row_mut(cut), a.split_at_row(cut));
+        rayon::join(|| gemm_by_rows(d0, write, a0, b), || gemm_by_rows(d1, write, a1, b));
+    } else if n > COL_BLOCK && m < ROW_BLOCK {
+        let cut = half(n, COL_BLOCK);
+        let ((d0, d1), (b0, b1)) = (dst.split_at_col_mut(cut), b.split_at_col(cut));
+        rayon::join(|| gemm_by_rows(d0, write, a, b0), || gemm_by_rows(d1, write, a, b1));
+    } else {
+        gemm(dst, write, a, b);
+    }
+}
+
+/// [`gemm`] on all threads for products with a long inner dimension (gradients of weights):
+/// the output is cut into tiles, about four of them where they are not too small or large.
+pub(crate) fn gemm_by_tiles(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
+    let tile = (dst.nrows() * dst.ncols() / 4).clamp(96 * 96, 256 * 256);
+    tiles(dst, write, a, b, tile);
+}
+
+fn tiles(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>, tile: usize) {
+    let (m, n) = (dst.nrows(), dst.ncols());
+    if m * n <= tile {
+        return gemm(dst, write, a, b);
+    }
+    if n >= m {
+        let cut = half(n, 16);
+        let ((d0, d1), (b0, b1)) = (dst.split_at_col_mut(cut), b.split_at_col(cut));
+        rayon::join(|| tiles(d0, write, a, b0, tile), || tiles(d1, write, a, b1, tile));
+    } else {
+        let cut = half(m, 16);
+        let ((d0, d1), (a0, a1)) = (dst.split_at_row_mut(cut), a.split_at_row(cut));
+        rayon::join(|| tiles(d0, write, a0, b, tile), || tiles(d1, write, a1, b, tile));
+    }
+}
+
+/// A multiple of `block` near the middle of `len > block`.
+fn half(len: usize, block: usize) -> usize {
+    (len.div_ceil(block) / 2).max(1) * block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+
+    fn random(len: usize, seed: u64) -> Vec<f32> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+    }
+
+    #[test]
+    fn a_row_alone_has_the_bits_it_has_among_others() {
+        for (k, n) in [(1, 1), (16, 1), (192, 1), (192, 2), (192, 3), (192, 10), (48, 192), (768, 192), (3072, 40), (17, 33)] {
+            let (a, b) = (random(200 * k, 1), random(k * n, 2));
+            let mut all = vec![0.0; 200 * n];
+            gemm_by_rows(mat_mut(&mut all, 200, n), Write::Replace, mat(&a, 200, k), mat(&b, k, n));
+            for m in (1..=64).chain([127, 128, 129]) {
+                let mut few = vec![0.0; m * n];
+                let rows = mat(&a[7 * k..], m, k);
+                gemm_by_rows(mat_mut(&mut few, m, n), Write::Replace, rows, mat(&b, k, n));
+                assert!(few == all[7 * n..(7 + m) * n], "{m} rows, k {k}, n {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_and_row_blocks_cover_the_product() {
+        for (m, k, n) in [(1, 5, 700), (130, 3, 2), (129, 7, 300), (300, 600, 90), (5, 0, 9)] {
+            let (a, b) = (random(m * k, 3), random(k * n, 4));
+            let naive = |i: usize, j: usize| -> f64 {
+                (0..k).map(|p| f64::from(a[i * k + p]) * f64::from(b[p * n + j])).sum()
+            };
+            for run in [gemm_by_rows, gemm_by_tiles] {
+                let mut c = vec![1.0; m * n];
+                run(mat_mut(&mut c, m, n), Write::Add, mat(&a, m, k), mat(&b, k, n));
+                for i in 0..m {
+                    for j in 0..n {
+                        let error = f64::from(c[i * n + j]) - 1.0 - naive(i, j);
+                        assert!(error.abs() < 1e-4, "{m}×{k}×{n} at {i}, {j}: {error}");
+                    }
+                }
+            }
+        }
+    }
+}

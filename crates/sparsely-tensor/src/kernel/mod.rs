@@ -1,0 +1,8 @@
+//! Kernels on slices. They know strides and instruction sets; they do not know the tape.
+
+pub(crate) mod elementwise;
+pub mod gemm;
+pub mod isa;
+pub mod math;
+pub(crate) mod reduce;
+pub(crate) mod scratch;

@@ -1,0 +1,202 @@
+//! Softmax attention, all heads of all sequences in one operation.
+//!
+//! The attention matrix of a head lives in a thread's scratch and is computed again in the
+//! backward pass, so that nothing quadratic in the length is kept.
+
+use crate::kernel::gemm::{MatMut, MatRef, gemm, mat, mat_mut};
+use crate::kernel::isa::simd;
+use crate::kernel::scratch::with_scratch;
+use crate::kernel::{math, reduce};
+use crate::tape::{Var, Write};
+use crate::{DType, Error, Result, Shape};
+use rayon::prelude::*;
+
+impl<'t> Var<'t> {
+    /// softmax(q kᵀ / √A) v for each head: `[B, L, 3·H·A]`, the last axis `[q | k | v]`, each
+    /// by head → `[B, L, H·A]`.
+    ///
+    /// # Errors
+    /// If the width is not three times a multiple of `heads`.
+    pub fn self_attention(&self, heads: usize) -> Result<Var<'t>> {
+        let [b, l, width] = self.dims("self_attention")?;
+        if heads == 0 || !width.is_multiple_of(3 * heads) {
+            let expected = format!("a width of 3·H·A with {heads} heads");
+            return Err(Error::shape("self_attention", expected, format!("{:?}", self.shape)));
+        }
+        let d = width / 3;
+        let tape = self.tape;
+        let mut y = tape.take(b * l * d);
+        let images = y.as_f32_mut().par_chunks_mut(l * d).zip(self.values().par_chunks(l * width));
+        images.for_each(|(y, qkv)| {
+            let [q, k, v] = thirds(mat(qkv, l, width));
+            forward_heads(mat_mut(y, l, d), Qkv { q, k, v }, heads);
+        });
+
+        let out = tape.grad_id_if(&[self]);
+        let qkv = self.clone_saved();
+        tape.record(out, move |backward, dy| {
+            let values = qkv.value.as_f32();
+            let mut d_qkv = backward.pool.take(DType::F32, values.len());
+            let images = d_qkv.as_f32_mut().par_chunks_mut(l * width).zip(values.par_chunks(l * width));
+            images.zip(dy.as_f32().par_chunks(l * d)).for_each(|((d_qkv, qkv), dy)| {
+                let [q, k, v] = thirds(mat(qkv, l, width));
+                let (dq, d_kv) = mat_mut(d_qkv, l, width).split_at_col_mut(d);
+                let (dk, dv) = d_kv.split_at_col_mut(d);
+                backward_heads(QkvMut { q: dq, k: dk, v: dv }, Qkv { q, k, v }, mat(dy, l, d), heads);
+            });
+            backward.give(qkv.grad, d_qkv);
+        });
+        Ok(tape.var(Shape::from([b, l, d]), y, out))
+    }
+
+    /// softmax(q kᵀ / √A) v with queries of their own: q `[B, Q, H·A]`, kv `[B, L, 2·H·A]`
+    /// with the last axis `[k | v]` → `[B, Q, H·A]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn cross_attention(&self, kv: &Var<'t>, heads: usize) -> Result<Var<'t>> {
+        let [b, q_len, d] = self.dims("cross_attention")?;
+        let [b_kv, l, width] = kv.dims("cross_attention")?;
+        if heads == 0 || !d.is_multiple_of(heads) || width != 2 * d || b != b_kv {
+            let expected = format!("q [B, Q, D], kv [B, L, 2·D], D a multiple of {heads} heads");
+            let got = format!("q {:?}, kv {:?}", self.shape, kv.shape);
+            return Err(Error::shape("cross_attention", expected, got));
+        }
+        let tape = self.tape;
+        let mut y = tape.take(b * q_len * d);
+        let images = y.as_f32_mut().par_chunks_mut(q_len * d).zip(self.values().par_chunks(q_len * d));
+        images.zip(kv.values().par_chunks(l * width)).for_each(|((y, q), kv)| {
+            let (k, v) = mat(kv, l, width).split_at_col(d);
+            forward_heads(mat_mut(y, q_len, d), Qkv { q: mat(q, q_len, d), k, v }, heads);
+        });
+
+        let out = tape.grad_id_if(&[self, kv]);
+        let (q, kv) = (self.clone_saved(), kv.clone_saved());
+        tape.record(out, move |backward, dy| {
+            let (q_values, kv_values) = (q.value.as_f32(), kv.value.as_f32());
+            let mut dq = backward.pool.take(DType::F32, q_values.len());
+            let mut d_kv = backward.pool.take(DType::F32, kv_values.len());
+            let inputs = q_values.par_chunks(q_len * d).zip(kv_values.par_chunks(l * width));
+            let outputs = dq.as_f32_mut().par_chunks_mut(q_len * d).zip(d_kv.as_f32_mut().par_chunks_mut(l * width));
+            outputs.zip(inputs).zip(dy.as_f32().par_chunks(q_len * d)).for_each(|(((dq, d_kv), (q, kv)), dy)| {
+                let (k, v) = mat(kv, l, width).split_at_col(d);
+                let (dk, dv) = mat_mut(d_kv, l, width).split_at_col_mut(d);
+                let grads = QkvMut { q: mat_mut(dq, q_len, d), k: dk, v: dv };
+                backward_heads(grads, Qkv { q: mat(q, q_len, d), k, v }, mat(dy, q_len, d), heads);
+            });
+            backward.give(q.grad, dq);
+            backward.give(kv.grad, d_kv);
+        });
+        Ok(tape.var(Shape::from([b, q_len, d]), y, out))
+    }
+}
+
+/// Queries `[Q, H·A]`, keys and values `[L, H·A]` of one sequence.
+#[derive(Clone, Copy)]
+struct Qkv<'a> {
+    q: MatRef<'a>,
+    k: MatRef<'a>,
+    v: MatRef<'a>,
+}
+
+struct QkvMut<'a> {
+    q: MatMut<'a>,
+    k: MatMut<'a>,
+    v: MatMut<'a>,
+}
+
+fn thirds(qkv: MatRef<'_>) -> [MatRef<'_>; 3] {
+    let d = qkv.ncols() / 3;
+    [qkv.subcols(0, d), qkv.subcols(d, d), qkv.subcols(2 * d, d)]
+}
+
+impl<'a> Qkv<'a> {
+    fn split(self, cut: usize) -> (Qkv<'a>, Qkv<'a>) {
+        let (q0, q1) = self.q.split_at_col(cut);
+        let (k0, k1) = self.k.split_at_col(cut);
+        let (v0, v1) = self.v.split_at_col(cut);
+        (Qkv { q: q0, k: k0, v: v0 }, Qkv { q: q1, k: k1, v: v1 })
+    }
+}
+
+/// Halves the heads until one is left, so that one image uses several threads too.
+fn forward_heads(y: MatMut<'_>, qkv: Qkv<'_>, heads: usize) {
+    if heads == 1 {
+        return forward_head(y, qkv);
+    }
+    let (left, cut) = (heads / 2, heads / 2 * (y.ncols() / heads));
+    let ((y0, y1), (qkv0, qkv1)) = (y.split_at_col_mut(cut), qkv.split(cut));
+    rayon::join(|| forward_heads(y0, qkv0, left), || forward_heads(y1, qkv1, heads - left));
+}
+
+fn backward_heads(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: MatRef<'_>, heads: usize) {
+    if heads == 1 {
+        return backward_head(grads, qkv, dy);
+    }
+    let (left, cut) = (heads / 2, heads / 2 * (dy.ncols() / heads));
+    let ((qkv0, qkv1), (dy0, dy1)) = (qkv.split(cut), dy.split_at_col(cut));
+    let (q0, q1) = grads.q.split_at_col_mut(cut);
+    let (k0, k1) = grads.k.split_at_col_mut(cut);
+    let (v0, v1) = grads.v.split_at_col_mut(cut);
+    rayon::join(
+        || backward_heads(QkvMut { q: q0, k: k0, v: v0 }, qkv0, dy0, left),
+        || backward_heads(QkvMut { q: q1, k: k1, v: v1 }, qkv1, dy1, heads - left),
+    );
+}
+
+/// Fills `p` with softmax(q kᵀ / √A), `[Q, L]`.
+fn attention_matrix(p: &mut [f32], qkv: Qkv<'_>) {
+    let (q_len, l) = (qkv.q.nrows(), qkv.k.nrows());
+    gemm(mat_mut(p, q_len, l), Write::Replace, qkv.q, qkv.k.transpose());
+    softmax_rows(p, l, 1.0 / (qkv.q.ncols() as f32).sqrt());
+}
+
+fn forward_head(y: MatMut<'_>, qkv: Qkv<'_>) {
+    let (q_len, l) = (qkv.q.nrows(), qkv.k.nrows());
+    with_scratch(q_len * l, |p| {
+        attention_matrix(p, qkv);
+        gemm(y, Write::Replace, mat(p, q_len, l), qkv.v);
+    });
+}
+
+/// dV = Pᵀ dY; dP = dY Vᵀ; dS = P (dP − Σ P dP); dQ = dS K / √A; dK = dSᵀ Q / √A.
+fn backward_head(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: MatRef<'_>) {
+    let (q_len, l) = (qkv.q.nrows(), qkv.k.nrows());
+    with_scratch(2 * q_len * l, |scratch| {
+        let (p, ds) = scratch.split_at_mut(q_len * l);
+        attention_matrix(p, qkv);
+        gemm(grads.v, Write::Replace, mat(p, q_len, l).transpose(), dy);
+        gemm(mat_mut(ds, q_len, l), Write::Replace, dy, qkv.v.transpose());
+        softmax_rows_backward(p, ds, l, 1.0 / (qkv.q.ncols() as f32).sqrt());
+        gemm(grads.q, Write::Replace, mat(ds, q_len, l), qkv.k);
+        gemm(grads.k, Write::Replace, mat(ds, q_len, l).transpose(), qkv.q);
+    });
+}
+
+simd! {
+    /// Rows of length `width` to softmax(scale · row), in place.
+    pub(super) fn softmax_rows<I>(x: &mut [f32], width: usize, scale: f32) {
+        for row in x.chunks_exact_mut(width) {
+            let max = reduce::max(row);
+            for v in row.iter_mut() {
+                *v = math::exp::<I>((*v - max) * scale);
+            }
+            let inverse = 1.0 / reduce::sum(row);
+            for v in row.iter_mut() {
+                *v *= inverse;
+            }
+        }
+    }
+}
+
+simd! {
+    /// `dp` to scale · p · (dp − Σ p·dp), row by row, in place.
+    pub(super) fn softmax_rows_backward<I>(p: &[f32], dp: &mut [f32], width: usize, scale: f32) {
+        for (p, dp) in p.chunks_exact(width).zip(dp.chunks_exact_mut(width)) {
+            let total = reduce::dot::<I>(p, dp);
+            for (p, d) in p.iter().zip(dp.iter_mut()) {
+                *d = scale * p * (*d - total);
+            }
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Linear layers whose weights are stacked in groups, each applied to its own list of rows.
+//!
+//! [`Var::gather_linear`] reads the rows of each group by index, so that no permuted copy of
+//! the input exists; [`Var::scatter_linear`] adds each group's rows back with a factor. Tasks
+//! are (group × block of rows), larger groups first; they depend on the lists alone.
+
+use super::linear::{Saved, panel_rows};
+use crate::kernel::elementwise::{Activation, activate, activate_backward, add_slice, axpy, dot};
+use crate::kernel::gemm::{ROW_BLOCK, gemm, gemm_by_tiles, mat, mat_mut};
+use crate::kernel::scratch::with_scratch;
+use crate::slab::Param;
+use crate::tape::{Var, Write};
+use crate::{Error, Result, Shape};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Rows that a weight gradient gathers at a time.
+const CHUNK: usize = 512;
+
+/// Which rows belong to which group: entries sorted by group, each the index of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowGroups {
+    offsets: Vec<usize>,
+    rows: Vec<u32>,
+    entry_offsets: Vec<usize>,
+    entries: Vec<u32>,
+}
+
+impl RowGroups {
+    /// From the rows of each group, in the order in which they will be computed.
+    ///
+    /// The entries of one row are combined in the order of their groups; `num_rows` is the
+    /// number of rows that the indices count.
+    ///
+    /// # Errors
+    /// If an index is not below `num_rows`.
+    pub fn new(num_rows: usize, groups: &[Vec<u32>]) -> Result<RowGroups> {
+        let rows: Vec<u32> = groups.concat();
+        if let Some(row) = rows.iter().find(|row| **row as usize >= num_rows) {
+            let expected = format!("indices below {num_rows}");
+            return Err(Error::shape("row groups", expected, format!("index {row}")));
+        }
+        let offsets = running_sum(groups.iter().map(Vec::len));
+        let mut counts = vec![0; num_rows];
+        rows.iter().for_each(|row| counts[*row as usize] += 1);
+        let entry_offsets = running_sum(counts.into_iter());
+        let mut next = entry_offsets.clone();
+        let mut entries = vec![0; rows.len()];
+        for (entry, row) in rows.iter().enumerate() {
+            entries[next[*row as usize]] = entry as u32;
+            next[*row as usize] += 1;
+        }
+        Ok(RowGroups { offsets, rows, entry_offsets, entries })
+    }
+
+    /// Number of groups.
+    pub fn num_groups(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Number of rows that the indices count.
+    pub fn num_rows(&self) -> usize {
+        self.entry_offsets.len() - 1
+    }
+
+    /// Number of (row, group) pairs.
+    pub fn num_entries(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The entries of a group.
+    pub fn group(&self, group: usize) -> Range<usize> {
+        self.offsets[group]..self.offsets[group + 1]
+    }
+
+    /// The row of each entry.
+    pub fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// The entries of a row, by increasing group.
+    fn entries_of(&self, row: usize) -> &[u32] {
+        &self.entries[self.entry_offsets[row]..self.entry_offsets[row + 1]]
+    }
+
+    /// Blocks of entries with their group, entries in order.
+    fn blocks(&self) -> Vec<Block> {
+        (0..self.num_groups())
+            .flat_map(|group| {
+                let Range { start, end } = self.group(group);
+                (start..end).step_by(ROW_BLOCK).map(move |first| Block {
+                    group,
+                    entries: first..(first + ROW_BLOCK).min(end),
+                })
+            })
+            .collect()
+    }
+}
+
+struct Block {
+    group: usize,
+    entries: Range<usize>,
+}
+
+fn running_sum(counts: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut sums = vec![0];
+    sums.extend(counts.scan(0, |sum, count| {
+        *sum += count;
+        Some(*sum)
+    }));
+    sums
+}
+
+/// Cuts `values` (rows of `width`, one an entry) at the borders of the blocks.
+fn cut<'a>(blocks: Vec<Block>, mut values: &'a mut [f32], width: usize) -> Vec<(Block, &'a mut [f32])> {
+    let mut parts: Vec<_> = blocks
+        .into_iter()
+        .map(|block| {
+            let (part, rest) = std::mem::take(&mut values).split_at_mut(block.entries.len() * width);
+            values = rest;
+            (block, part)
+        })
+        .collect();
+    // Whole blocks before the remainders of groups: a short task is the better last one.
+    parts.sort_by_key(|(block, _)| std::cmp::Reverse(block.entries.len()));
+    parts
+}
+
+/// Copies the rows of some entries of `x` side by side.
+fn gather(x: &[f32], rows: &[u32], width: usize, out: &mut [f32]) {
+    for (row, out) in rows.iter().zip(out.chunks_mut(width)) {
+        out.copy_from_slice(&x[*row as usize * width..][..width]);
+    }
+}
+
+/// Stacked weights `[E, I, O]` with biases `[E, O]`.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupedWeights {
+    /// `[E, I, O]`.
+    pub w: Param,
+    /// `[E, O]`.
+    pub b: Param,
+}
+
+impl GroupedWeights {
+    fn dims(&self, op: &'static str, groups: &RowGroups) -> Result<[usize; 3]> {
+        let [e, i, o] = self.w.shape().dims(op)?;
+        if self.b.shape() != Shape::from([e, o]) || groups.num_groups() != e {
+            let expected = format!("w [E, I, O], b [E, O] and E groups for w {:?}", self.w.shape());
+            let got = format!("b {:?}, {} groups", self.b.shape(), groups.num_groups());
+            return Err(Error::shape(op, expected, got));
+        }
+        Ok([e, i, o])
+    }
+}
+
+impl<'t> Var<'t> {
+    /// z_n = x_{row(n)} W_{group(n)} + b_{group(n)}: `[T, I]` → `[N, O]`, entries by group.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn gather_linear(&self, weights: &GroupedWeights, groups: &Arc<RowGroups>) -> Result<Var<'t>> {
+        let [_, i, o] = weights.dims("gather_linear", groups)?;
+        check_rows("gather_linear", self.shape, groups.num_rows(), i)?;
+        let tape = self.tape;
+        let n = groups.num_entries();
+        let mut z = tape.take(n * o);
+        let (x, w, b) = (self.values(), tape.slab().view(&weights.w), tape.slab().view(&weights.b));
+        cut(groups.blocks(), z.as_f32_mut(), o).into_par_iter().for_each(|(block, z)| {
+            let rows = &groups.rows[block.entries.clone()];
+            let b = &b[block.group * o..][..o];
+            z.chunks_mut(o).for_each(|z| z.copy_from_slice(b));
+            with_scratch(rows.len() * i, |gathered| {
+                gather(x, rows, i, gathered);
+                let w = mat(&w[block.group * i * o..], i, o);
+                gemm(mat_mut(z, rows.len(), o), Write::Add, mat(gathered, rows.len(), i), w);
+            });
+        });
+
+        let out = tape.grad_id();
+        let (x, weights, groups) = (self.clone_saved(), *weights, Arc::clone(groups));
+        tape.record(out, move |backward, dz| {
+            let params = backward.params;
+            if x.grad.is_some() {
+                let mut dx_n = backward.pool.take(crate::DType::F32, n * i);
+                let w = params.view(&weights.w);
+                gather_backward_rows(&groups, w, dz.as_f32(), dx_n.as_f32_mut(), [i, o]);
+                let dx_n = dx_n.as_f32();
+                backward.contribute(x.grad, x.value.len(), |dx, write| {
+                    combine(&groups, dx_n, None, dx, i, write);
+                });
+            }
+            let dw = backward.param_grad(&weights.w);
+            gather_backward_weights(&groups, x.value.as_f32(), dz.as_f32(), dw, [i, o]);
+            let db = backward.param_grad(&weights.b);
+            db.par_chunks_mut(o).enumerate().for_each(|(group, db)| {
+                let Range { start, end } = groups.group(group);
+                dz.as_f32()[start * o..end * o].chunks(o).for_each(|row| add_slice(db, row));
+            });
+        });
+        Ok(tape.var(Shape::from([n, o]), z, out))
+    }
+
+    /// y_t = residual_t + Σ_{n: row(n) = t} g_n (act(z_n) W_{group(n)} + b_{group(n)}):
+    /// z `[N, I]`, g `[N]`, residual `[T, O]` → `[T, O]`.
+    ///
+    /// A row that no entry names gets its residual alone.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn scatter_linear(
+        &self,
+        act: Activation,
+        weights: &GroupedWeights,
+        groups: &Arc<RowGroups>,
+        gates: &Var<'t>,
+        residual: Option<&Var<'t>>,
+    ) -> Result<Var<'t>> {
+        let [_, i, o] = weights.dims("scatter_linear", groups)?;
+        let n = groups.num_entries();
+        check_rows("scatter_linear", self.shape, n, i)?;
+        let shape = Shape::from([groups.num_rows(), o]);
+        if gates.shape.len() != n || residual.is_some_and(|r| r.shape != shape) {
+            let got = format!("gates {:?}, residual {:?}", gates.shape, residual.map(|r| r.shape));
+            let expected = format!("gates [{n}], residual {shape:?}");
+            return Err(Error::shape("scatter_linear", expected, got));
+        }
+        let tape = self.tape;
+        let mut y_n = tape.take(n * o);
+        let (w, b) = (tape.slab().view(&weights.w), tape.slab().view(&weights.b));
+        let z = self.values();
+        cut(groups.blocks(), y_n.as_f32_mut(), o).into_par_iter().for_each(|(block, y)| {
+            let rows = block.entries.len();
+            let b = &b[block.group * o..][..o];
+            y.chunks_mut(o).for_each(|y| y.copy_from_slice(b));
+            with_scratch(rows * i, |u| {
+                activate(act, &z[block.entries.start * i..block.entries.end * i], u);
+                let w = mat(&w[block.group * i * o..], i, o);
+                gemm(mat_mut(y, rows, o), Write::Add, mat(u, rows, i), w);
+            });
+        });
+        let mut y = tape.take(shape.len());
+        let start = match residual {
+            Some(residual) => {
+                y.as_f32_mut().copy_from_slice(residual.values());
+                Write::Add
+            }
+            None => Write::Replace,
+        };
+        combine(groups, y_n.as_f32(), Some(gates.values()), y.as_f32_mut(), o, start);
+        drop(y_n);
+
+        let out = tape.grad_id();
+        let residual = residual.and_then(|r| r.grad);
+        let (z, gates) = (self.clone_saved(), gates.clone_saved());
+        let (weights, groups) = (*weights, Arc::clone(groups));
+        tape.record(out, move |backward, dy| {
+            let params = backward.params;
+            let mut dz = backward.pool.take(crate::DType::F32, n * i);
+            let mut dg = backward.pool.take(crate::DType::F32, n);
+            scatter_backward_rows(
+                &ScatterSaved { act, groups: &groups, z: &z, gates: &gates },
+                [params.view(&weights.w), params.view(&weights.b), dy.as_f32()],
+                [dz.as_f32_mut(), dg.as_f32_mut()],
+                [i, o],
+            );
+            let saved = ScatterSaved { act, groups: &groups, z: &z, gates: &gates };
+            scatter_backward_weights(&saved, dy.as_f32(), backward.param_grad(&weights.w), [i, o]);
+            scatter_backward_biases(&saved, dy.as_f32(), backward.param_grad(&weights.b), o);
+            backward.give(z.grad, dz);
+            backward.give(gates.grad, dg);
+            backward.give(residual, dy);
+        });
+        Ok(tape.var(shape, y, out))
+    }
+}
+
+fn check_rows(op: &'static str, shape: Shape, rows: usize, width: usize) -> Result<()> {
+    if shape.rows() == rows && shape.width() == width {
+        return Ok(());
+    }
+    Err(Error::shape(op, format!("[{rows}, {width}]"), format!("{shape:?}")))
+}
+
+/// `out_t (+)= Σ_{n: row(n) = t} gate_n · x_n`, entries of a row in order.
+fn combine(
+    groups: &RowGroups,
+    x_n: &[f32],
+    gates: Option<&[f32]>,
+    out: &mut [f32],
+    width: usize,
+    write: Write,
+) {
+    const ROWS: usize = 64;
+    out.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, out)| {
+        if write == Write::Replace {
+            out.fill(0.0);
+        }
+        for (r, out) in out.chunks_mut(width).enumerate() {
+            for &entry in groups.entries_of(block * ROWS + r) {
+                let x = &x_n[entry as usize * width..][..width];
+                match gates {
+                    Some(gates) => axpy(out, gates[entry as usize], x),
+                    None => add_slice(out, x),
+                }
+            }
+        }
+    });
+}
+
+fn gather_backward_rows(groups: &RowGroups, w: &[f32], dz: &[f32], dx_n: &mut [f32], [i, o]: [usize; 2]) {
+    cut(groups.blocks(), dx_n, i).into_par_iter().for_each(|(block, dx)| {
+        let rows = block.entries.len();
+        let dz = mat(&dz[block.entries.start * o..], rows, o);
+        let w_t = mat(&w[block.group * i * o..], i, o).transpose();
+        gemm(mat_mut(dx, rows, i), Write::Replace, dz, w_t);
+    });
+}
+
+/// dW_e += gather(x)ᵀ dz_e.
+fn gather_backward_weights(groups: &RowGroups, x: &[f32], dz: &[f32], dw: &mut [f32], [i, o]: [usize; 2]) {
+    dw.par_chunks_mut(i * o).enumerate().for_each(|(group, dw)| {
+        let Range { start, end } = groups.group(group);
+        for first in (start..end).step_by(CHUNK) {
+            let rows = &groups.rows[first..(first + CHUNK).min(end)];
+            with_scratch(rows.len() * i, |gathered| {
+                gather(x, rows, i, gathered);
+                let x_t = mat(gathered, rows.len(), i).transpose();
+                let dz = mat(&dz[first * o..], rows.len(), o);
+                gemm_by_tiles(mat_mut(dw, i, o), Write::Add, x_t, dz);
+            });
+        }
+    });
+}
+
+struct ScatterSaved<'a> {
+    act: Activation,
+    groups: &'a RowGroups,
+    z: &'a Saved,
+    gates: &'a Saved,
+}
+
+/// du = dy_{row(n)} Wᵀ; dg_n = ⟨act(z_n), du⟩ + ⟨b, dy⟩; dz = g · du · act'(z).
+fn scatter_backward_rows(
+    saved: &ScatterSaved<'_>,
+    [w, b, dy]: [&[f32]; 3],
+    [dz, dg]: [&mut [f32]; 2],
+    [i, o]: [usize; 2],
+) {
+    let (act, groups) = (saved.act, saved.groups);
+    let (z, gates) = (saved.z.value.as_f32(), saved.gates.value.as_f32());
+    let dg_blocks = cut(groups.blocks(), dg, 1);
+    let dz_blocks = cut(groups.blocks(), dz, i);
+    dz_blocks.into_par_iter().zip(dg_blocks).for_each(|((block, dz), (_, dg))| {
+        let rows = &groups.rows[block.entries.clone()];
+        let (w, b) = (&w[block.group * i * o..], &b[block.group * o..][..o]);
+        with_scratch(rows.len() * o + i, |scratch| {
+            let (dy_n, u) = scratch.split_at_mut(rows.len() * o);
+            gather(dy, rows, o, dy_n);
+            let w_t = mat(w, i, o).transpose();
+            gemm(mat_mut(dz, rows.len(), i), Write::Replace, mat(dy_n, rows.len(), o), w_t);
+            for (r, n) in block.entries.enumerate() {
+                let (z, du) = (&z[n * i..][..i], &mut dz[r * i..][..i]);
+                activate(act, z, u);
+                dg[r] = dot(u, du) + dot(b, &dy_n[r * o..][..o]);
+                activate_backward(act, z, gates[n], du);
+            }
+        });
+    });
+}
+
+/// dW_e += act(z)ᵀ (g · dy).
+fn scatter_backward_weights(saved: &ScatterSaved<'_>, dy: &[f32], dw: &mut [f32], [i, o]: [usize; 2]) {
+    let (z, gates) = (saved.z.value.as_f32(), saved.gates.value.as_f32());
+    let panel = panel_rows(i, o);
+    let tasks = dw.par_chunks_mut(i * o).enumerate().flat_map(|(group, dw)| {
+        dw.par_chunks_mut(panel * o).enumerate().map(move |(p, dw)| (group, p * panel, dw))
+    });
+    tasks.for_each(|(group, first_col, dw)| {
+        let width = dw.len() / o;
+        let Range { start, end } = saved.groups.group(group);
+        for first in (start..end).step_by(CHUNK) {
+            let rows = &saved.groups.rows[first..(first + CHUNK).min(end)];
+            with_scratch(rows.len() * (width + o), |scratch| {
+                let (u, dy_n) = scratch.split_at_mut(rows.len() * width);
+                gather_scaled(dy, rows, &gates[first..], dy_n, o);
+                for (r, u) in u.chunks_mut(width).enumerate() {
+                    activate(saved.act, &z[(first + r) * i + first_col..][..width], u);
+                }
+                let u_t = mat(u, rows.len(), width).transpose();
+                gemm(mat_mut(dw, width, o), Write::Add, u_t, mat(dy_n, rows.len(), o));
+            });
+        }
+    });
+}
+
+fn gather_scaled(x: &[f32], rows: &[u32], factors: &[f32], out: &mut [f32], width: usize) {
+    out.fill(0.0);
+    for ((row, factor), out) in rows.iter().zip(factors).zip(out.chunks_mut(width)) {
+        axpy(out, *factor, &x[*row as usize * width..][..width]);
+    }
+}
+
+fn scatter_backward_biases(saved: &ScatterSaved<'_>, dy: &[f32], db: &mut [f32], o: usize) {
+    let gates = saved.gates.value.as_f32();
+    db.par_chunks_mut(o).enumerate().for_each(|(group, db)| {
+        for n in saved.groups.group(group) {
+            axpy(db, gates[n], &dy[saved.groups.rows[n] as usize * o..][..o]);
+        }
+    });
+}

@@ -1,0 +1,26 @@
+//! Softmax over the last axis.
+
+use super::attention::{softmax_rows, softmax_rows_backward};
+use crate::DType;
+use crate::tape::Var;
+use std::sync::Arc;
+
+impl<'t> Var<'t> {
+    /// softmax over the last axis: rows sum to 1.
+    pub fn softmax(&self) -> Var<'t> {
+        let (tape, width) = (self.tape, self.shape.width());
+        let mut y = tape.pool().copy_of(self.values());
+        softmax_rows(y.as_f32_mut(), width, 1.0);
+
+        let out = tape.grad_id_if(&[self]);
+        let var = tape.var(self.shape, y, out);
+        let (x, p) = (self.grad, Arc::clone(&var.value));
+        tape.record(out, move |backward, dy| {
+            let mut dx = backward.pool.take(DType::F32, dy.len());
+            dx.as_f32_mut().copy_from_slice(dy.as_f32());
+            softmax_rows_backward(p.as_f32(), dx.as_f32_mut(), width, 1.0);
+            backward.give(x, dx);
+        });
+        var
+    }
+}

@@ -1,0 +1,243 @@
+//! The tape: values, and how to walk back from them.
+//!
+//! An operation computes its output at once and, when the tape records, leaves a closure that
+//! turns the output's gradient into its inputs'. The closure holds what it needs of the
+//! forward pass and nothing else, so memory is freed as the backward pass proceeds; on a tape
+//! that does not record it is dropped at once, and inference keeps no activations.
+
+use crate::buffer::{Buffer, DType, Pool};
+use crate::slab::{Param, Slab};
+use crate::{Error, Result, Shape};
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+type Step = Box<dyn FnOnce(&mut Backward<'_>)>;
+
+/// Where the gradient of a value is gathered during the backward pass.
+pub(crate) type GradId = usize;
+
+/// A recording of one forward pass.
+pub struct Tape<'p> {
+    params: &'p Slab,
+    pool: Pool,
+    records: bool,
+    steps: RefCell<Vec<Step>>,
+    num_grads: Cell<usize>,
+}
+
+impl<'p> Tape<'p> {
+    /// A tape that can be walked back, once, with [`Tape::backward`].
+    pub fn recording(params: &'p Slab, pool: &Pool) -> Tape<'p> {
+        Tape { records: true, ..Tape::inference(params, pool) }
+    }
+
+    /// A tape that keeps nothing.
+    pub fn inference(params: &'p Slab, pool: &Pool) -> Tape<'p> {
+        Tape {
+            params,
+            pool: pool.clone(),
+            records: false,
+            steps: RefCell::default(),
+            num_grads: Cell::new(0),
+        }
+    }
+
+    /// A value without gradient: data, noise, masks.
+    ///
+    /// # Errors
+    /// If the number of values is not the shape's.
+    pub fn constant(&self, shape: impl Into<Shape>, values: &[f32]) -> Result<Var<'_>> {
+        let shape = shape.into();
+        if values.len() != shape.len() {
+            let expected = format!("{} values for shape {shape:?}", shape.len());
+            return Err(Error::shape("constant", expected, format!("{}", values.len())));
+        }
+        Ok(self.var(shape, self.pool.copy_of(values), None))
+    }
+
+    /// A parameter as a value of its own, for the few that no fused operation takes by name.
+    pub fn param(&self, param: &Param) -> Var<'_> {
+        let out = self.grad_id();
+        let var = self.var(param.shape(), self.pool.copy_of(self.params.view(param)), out);
+        let param = *param;
+        self.record(out, move |backward, dy| {
+            let grad = backward.param_grad(&param);
+            for (g, d) in grad.iter_mut().zip(dy.as_f32()) {
+                *g += d;
+            }
+        });
+        var
+    }
+
+    /// Adds the gradients of `loss` (one element) with respect to every parameter to `grads`.
+    ///
+    /// # Errors
+    /// If `loss` has more than one element or `grads` another layout.
+    pub fn backward(&self, loss: &Var<'_>, grads: &mut Slab) -> Result<()> {
+        if loss.shape.len() != 1 || grads.values().len() != self.params.values().len() {
+            let got = format!("shape {:?}, {} gradients", loss.shape, grads.values().len());
+            let expected =
+                format!("a single element, {} gradients", self.params.values().len());
+            return Err(Error::shape("backward", expected, got));
+        }
+        let mut pending: Vec<Option<Buffer>> = Vec::new();
+        pending.resize_with(self.num_grads.get(), || None);
+        if let Some(id) = loss.grad {
+            pending[id] = Some(self.pool.copy_of(&[1.0]));
+        }
+        let mut backward =
+            Backward { params: self.params, param_grads: grads, pending, pool: self.pool.clone() };
+        while let Some(step) = self.pop_step() {
+            step(&mut backward);
+        }
+        Ok(())
+    }
+
+    fn pop_step(&self) -> Option<Step> {
+        self.steps.borrow_mut().pop()
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn slab(&self) -> &'p Slab {
+        self.params
+    }
+
+    pub(crate) fn take(&self, len: usize) -> Buffer {
+        self.pool.take(DType::F32, len)
+    }
+
+    /// A place for a gradient, if this tape gathers any.
+    pub(crate) fn grad_id(&self) -> Option<GradId> {
+        self.records.then(|| self.num_grads.replace(self.num_grads.get() + 1))
+    }
+
+    /// A place for the gradient of an output whose only sources of gradient are `inputs`.
+    pub(crate) fn grad_id_if(&self, inputs: &[&Var<'_>]) -> Option<GradId> {
+        inputs.iter().any(|var| var.grad.is_some()).then(|| self.grad_id()).flatten()
+    }
+
+    pub(crate) fn var(&self, shape: Shape, value: Buffer, grad: Option<GradId>) -> Var<'_> {
+        debug_assert_eq!(value.len(), shape.len());
+        Var { tape: self, value: Arc::new(value), shape, grad }
+    }
+
+    /// Leaves `step` to be called with the output's gradient, if anything asks for it.
+    pub(crate) fn record(
+        &self,
+        out: Option<GradId>,
+        step: impl FnOnce(&mut Backward<'_>, Buffer) + 'static,
+    ) {
+        let Some(out) = out else { return };
+        self.steps.borrow_mut().push(Box::new(move |backward| {
+            if let Some(dy) = backward.pending[out].take() {
+                step(backward, dy);
+            }
+        }));
+    }
+}
+
+/// A value on a tape. Cloning shares the memory.
+#[derive(Clone)]
+pub struct Var<'t> {
+    pub(crate) tape: &'t Tape<'t>,
+    pub(crate) value: Arc<Buffer>,
+    pub(crate) shape: Shape,
+    pub(crate) grad: Option<GradId>,
+}
+
+impl<'t> Var<'t> {
+    /// Extents.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The extents as an array, for destructuring; see [`Shape::dims`].
+    ///
+    /// # Errors
+    /// If the number of axes is not `N`.
+    pub fn dims<const N: usize>(&self, op: &'static str) -> Result<[usize; N]> {
+        self.shape.dims(op)
+    }
+
+    /// The tape that the value is on.
+    pub fn tape(&self) -> &'t Tape<'t> {
+        self.tape
+    }
+
+    /// The values, row-major.
+    pub fn values(&self) -> &[f32] {
+        self.value.as_f32()
+    }
+
+    /// The same values with other extents.
+    ///
+    /// # Errors
+    /// If the number of elements differs.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Var<'t>> {
+        let shape = shape.into();
+        if shape.len() != self.shape.len() {
+            let expected = format!("{} elements", self.shape.len());
+            return Err(Error::shape("reshape", expected, format!("shape {shape:?}")));
+        }
+        Ok(Var { shape, ..self.clone() })
+    }
+}
+
+impl std::fmt::Debug for Var<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Var({:?})", self.shape)
+    }
+}
+
+/// What a backward step works with.
+pub(crate) struct Backward<'a> {
+    pub(crate) params: &'a Slab,
+    param_grads: &'a mut Slab,
+    pending: Vec<Option<Buffer>>,
+    pub(crate) pool: Pool,
+}
+
+/// Whether a kernel overwrites its output or adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    Replace,
+    Add,
+}
+
+impl Backward<'_> {
+    /// The gradient of a parameter, to be added to.
+    pub(crate) fn param_grad(&mut self, param: &Param) -> &mut [f32] {
+        self.param_grads.view_mut(param)
+    }
+
+    /// Lets `write` compute a contribution to the gradient of `id`, in place where there is
+    /// one already. Does nothing for a value without gradient.
+    pub(crate) fn contribute(
+        &mut self,
+        id: Option<GradId>,
+        len: usize,
+        write: impl FnOnce(&mut [f32], Write),
+    ) {
+        let Some(id) = id else { return };
+        match &mut self.pending[id] {
+            Some(buffer) => write(buffer.as_f32_mut(), Write::Add),
+            empty => {
+                let mut buffer = self.pool.take(DType::F32, len);
+                write(buffer.as_f32_mut(), Write::Replace);
+                *empty = Some(buffer);
+            }
+        }
+    }
+
+    /// Hands over `grad` as a contribution to the gradient of `id`.
+    pub(crate) fn give(&mut self, id: Option<GradId>, grad: Buffer) {
+        let Some(id) = id else { return };
+        match &mut self.pending[id] {
+            Some(buffer) => crate::kernel::elementwise::add(buffer.as_f32_mut(), grad.as_f32()),
+            empty => *empty = Some(grad),
+        }
+    }
+}

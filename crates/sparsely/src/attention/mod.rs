@@ -1,0 +1,5 @@
+//! Attention.
+
+mod multi_head;
+
+pub use multi_head::{AttentionPool, MultiHeadAttention};

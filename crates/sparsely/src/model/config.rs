@@ -1,0 +1,196 @@
+//! A vision transformer as a value.
+
+use crate::moe::{Group, MoeConfig};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// A ViT or, with `moe`, a V-MoE.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Height and width of the images in pixels.
+    pub image_size: usize,
+    /// Channels of the images.
+    pub channels: usize,
+    /// Height and width of a patch in pixels. Pixels beyond the last whole patch are not seen.
+    pub patch_size: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// D.
+    pub width: usize,
+    /// H; divides D.
+    pub heads: usize,
+    /// F, of the dense MLPs and of the experts.
+    pub mlp_width: usize,
+    /// V; without it the model ends in features.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_classes: Option<usize>,
+    /// How tokens become one vector.
+    pub classifier: Classifier,
+    /// What tells a token where it is.
+    pub positions: Positions,
+    /// Whether queries and keys are normalised per head.
+    pub qk_norm: bool,
+    /// Width of a tanh layer before the head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_logits: Option<usize>,
+    /// Where the head's biases start.
+    pub head_bias: f32,
+    /// After the embedding, the attention and inside the dense MLPs.
+    pub dropout: f32,
+    /// The mixture of experts; without it the model is dense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moe: Option<MoeConfig>,
+}
+
+impl Default for ModelConfig {
+    /// The model of the embedded digits: 8×8 grey images, patches of 2×2.
+    fn default() -> ModelConfig {
+        ModelConfig {
+            image_size: 8,
+            channels: 1,
+            patch_size: 2,
+            depth: 4,
+            width: 64,
+            heads: 4,
+            mlp_width: 128,
+            num_classes: Some(10),
+            classifier: Classifier::Gap,
+            positions: Positions::Learned,
+            qk_norm: false,
+            pre_logits: None,
+            head_bias: 0.0,
+            dropout: 0.0,
+            moe: Some(MoeConfig { group: Group::Images { n: 8 }, ..MoeConfig::default() }),
+        }
+    }
+}
+
+/// How the tokens of an image become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Classifier {
+    /// A learned token, put before the others.
+    Token,
+    /// The mean of the tokens.
+    Gap,
+    /// A learned query that attends to the tokens.
+    Map,
+}
+
+/// Position embeddings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// One vector for each token, the class token included.
+    Learned,
+    /// Fixed sines and cosines of row and column; the class token gets none.
+    Sincos2d,
+    /// None.
+    None,
+}
+
+impl ModelConfig {
+    /// Patches of one image.
+    pub fn num_patches(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2)
+    }
+
+    /// Tokens of one image, L.
+    pub fn length(&self) -> usize {
+        self.num_patches() + usize::from(self.classifier == Classifier::Token)
+    }
+
+    /// Indices of the MoE blocks.
+    ///
+    /// # Errors
+    /// If the placement does not fit the depth.
+    pub fn moe_blocks(&self) -> Result<Vec<usize>> {
+        let resolve = |moe: &MoeConfig| moe.placement.resolve(self.depth);
+        self.moe.as_ref().map_or(Ok(Vec::new()), resolve).map_err(Error::config)
+    }
+
+    /// Checks the whole of it.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn validate(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        let mut check = |works: bool, problem: &dyn Fn() -> String| {
+            if !works {
+                problems.push(problem());
+            }
+        };
+        let sizes = [
+            ("channels", self.channels),
+            ("patch_size", self.patch_size),
+            ("width", self.width),
+            ("heads", self.heads),
+            ("mlp_width", self.mlp_width),
+            ("num_classes", self.num_classes.unwrap_or(1)),
+            ("pre_logits", self.pre_logits.unwrap_or(1)),
+        ];
+        for (name, size) in sizes {
+            check(size > 0, &|| format!("model.{name} must be at least 1"));
+        }
+        check(self.patch_size <= self.image_size, &|| {
+            format!("model.patch_size {} is larger than model.image_size {}", self.patch_size, self.image_size)
+        });
+        check(self.heads > 0 && self.width.is_multiple_of(self.heads), &|| {
+            format!("model.width {} is not a multiple of model.heads {}", self.width, self.heads)
+        });
+        check(self.positions != Positions::Sincos2d || self.width.is_multiple_of(4) && self.width > 4, &|| {
+            format!("sincos2d positions need a model.width that is a multiple of 4 above 4, not {}", self.width)
+        });
+        check((0.0..1.0).contains(&self.dropout), &|| {
+            format!("model.dropout {} is not in [0, 1)", self.dropout)
+        });
+        if let Some(moe) = &self.moe {
+            problems.extend(self.moe_problems(moe));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems }) }
+    }
+
+    fn moe_problems(&self, moe: &MoeConfig) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (e, k) = (moe.num_experts, moe.router.num_selected);
+        if e == 0 || k == 0 || k > e {
+            problems.push(format!(
+                "model.moe.router.num_selected {k} is not in 1..={e}, the number of experts"
+            ));
+        } else if self.patch_size > 0 {
+            let choices = moe.group.tokens(self.length()) * k;
+            problems.extend(moe.router.capacity.seats(choices, e).err().map(|error| error.to_string()));
+        }
+        if !(0.0..1.0).contains(&moe.expert_dropout) {
+            problems.push(format!("model.moe.expert_dropout {} is not in [0, 1)", moe.expert_dropout));
+        }
+        if moe.router.noise_std < 0.0 || !moe.router.noise_std.is_finite() {
+            problems.push(format!("model.moe.router.noise_std {} is not a number from 0", moe.router.noise_std));
+        }
+        problems.extend(moe.placement.resolve(self.depth).err());
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid() {
+        ModelConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let config = ModelConfig { heads: 5, patch_size: 9, dropout: 1.0, ..ModelConfig::default() };
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "invalid configuration: model.patch_size 9 is larger than model.image_size 8; \
+             model.width 64 is not a multiple of model.heads 5; model.dropout 1 is not in [0, 1); \
+             capacity: expected at least one seat for each expert, got Factor { factor: 1.05, \
+             rounding: Ceil, multiple_of: 1 } of 0 choices among 8 experts"
+        );
+    }
+}

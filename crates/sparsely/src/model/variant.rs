@@ -1,0 +1,91 @@
+//! Sizes by name: `Ti/4`, `S/32`, `B/16`, `L/16`, `H/14`, `15B/14`.
+
+use super::ModelConfig;
+use crate::{Error, Result};
+use std::str::FromStr;
+
+/// A named size with its patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// Number of blocks.
+    pub depth: usize,
+    /// D.
+    pub width: usize,
+    /// F.
+    pub mlp_width: usize,
+    /// H.
+    pub heads: usize,
+    /// Height and width of a patch in pixels.
+    pub patch_size: usize,
+}
+
+impl Variant {
+    /// The name of the size and its patch. `S` at patch 32 is V-MoE's (8 blocks of width 512);
+    /// at other patches it is the ViT-S that Soft MoE uses (12 blocks of width 384).
+    fn named(size: &str, patch_size: usize) -> Option<Variant> {
+        let (depth, width, mlp_width, heads) = match size.to_ascii_lowercase().as_str() {
+            "ti" => (12, 192, 768, 3),
+            "s" if patch_size == 32 => (8, 512, 2048, 8),
+            "s" => (12, 384, 1536, 6),
+            "b" => (12, 768, 3072, 12),
+            "l" => (24, 1024, 4096, 16),
+            "h" => (32, 1280, 5120, 16),
+            "15b" => (48, 1408, 6400, 16),
+            _ => return None,
+        };
+        Some(Variant { depth, width, mlp_width, heads, patch_size })
+    }
+
+    /// Sets the size of a model, leaving everything else.
+    pub fn apply(&self, config: &mut ModelConfig) {
+        config.depth = self.depth;
+        config.width = self.width;
+        config.mlp_width = self.mlp_width;
+        config.heads = self.heads;
+        config.patch_size = self.patch_size;
+    }
+}
+
+impl FromStr for Variant {
+    type Err = Error;
+
+    /// `S/32`; the slash may be left out: `s32`.
+    fn from_str(name: &str) -> Result<Variant> {
+        let split = name.split_once('/').or_else(|| {
+            // The patch is the digits at the end; 15B is the only size that ends in none of them.
+            let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+            Some(name.split_at(name.len() - digits))
+        });
+        split
+            .and_then(|(size, patch)| Variant::named(size, patch.parse().ok().filter(|p| *p > 0)?))
+            .ok_or_else(|| Error::Argument {
+                op: "variant",
+                expected: "a size Ti, S, B, L, H or 15B and a patch, such as `S/32`".into(),
+                got: format!("`{name}`"),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_with_and_without_slash() {
+        let small: Variant = "S/32".parse().unwrap();
+        assert_eq!((small.depth, small.width, small.heads, small.patch_size), (8, 512, 8, 32));
+        assert_eq!("s32".parse::<Variant>().unwrap(), small);
+        assert_eq!("15b14".parse::<Variant>().unwrap().depth, 48);
+        assert_eq!("S/16".parse::<Variant>().unwrap().width, 384);
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused() {
+        for name in ["X/16", "S", "S/0", "", "S/x", "ü4"] {
+            assert_eq!(
+                name.parse::<Variant>().unwrap_err().to_string(),
+                format!("variant: expected a size Ti, S, B, L, H or 15B and a patch, such as `S/32`, got `{name}`")
+            );
+        }
+    }
+}

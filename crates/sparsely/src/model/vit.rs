@@ -1,0 +1,262 @@
+//! The vision transformer of the reference, with experts in the blocks that ask for them.
+
+use super::{Classifier, ModelConfig, Positions};
+use crate::attention::{AttentionPool, MultiHeadAttention};
+use crate::moe::{Dial, MoeLayer, MoeOutput, RouterStats};
+use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
+use crate::{Error, Result};
+use sparsely_tensor::{Activation, Param, Slab, Tape, Var};
+
+/// A ViT or V-MoE: where its parameters lie, and what it computes.
+pub struct Vit {
+    config: ModelConfig,
+    embedding: Linear,
+    cls: Option<Param>,
+    positions: PositionTable,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    pool: Option<AttentionPool>,
+    pre_logits: Option<Linear>,
+    head: Option<Linear>,
+}
+
+enum PositionTable {
+    Learned(Param),
+    Fixed(Vec<f32>),
+    None,
+}
+
+struct Block {
+    norm_0: LayerNorm,
+    attention: MultiHeadAttention,
+    norm_1: LayerNorm,
+    feed_forward: FeedForward,
+}
+
+enum FeedForward {
+    Dense(Mlp),
+    Moe(MoeLayer),
+}
+
+/// What the model returns.
+pub struct Output<'t> {
+    /// `[B, V]`; `[B, D]` for a model without classes.
+    pub logits_bv: Var<'t>,
+    /// What the head reads, `[B, D]` (or the width of `pre_logits`).
+    pub features_bd: Var<'t>,
+    /// Auxiliary losses with their weights, summed over MoE layers by the caller.
+    pub losses: Vec<(Var<'t>, f32)>,
+    /// One for each MoE layer, with its block's index.
+    pub stats: Vec<(usize, RouterStats)>,
+}
+
+impl Vit {
+    /// The model and the fresh parameters that `seed` stands for.
+    ///
+    /// # Errors
+    /// If the configuration cannot work; all problems at once.
+    pub fn init(config: &ModelConfig, seed: u64) -> Result<(Vit, Slab)> {
+        config.validate()?;
+        let moe_blocks = config.moe_blocks()?;
+        let mut init = Initializer::default();
+        let vit = Vit::lay_out(&mut init, config, &moe_blocks);
+        Ok((vit, init.finish(seed)))
+    }
+
+    fn lay_out(init: &mut Initializer, config: &ModelConfig, moe_blocks: &[usize]) -> Vit {
+        let (d, f, zero) = (config.width, config.mlp_width, Init::Constant(0.0));
+        let pixels = config.patch_size.pow(2) * config.channels;
+        let patch = Init::LecunNormal { fan_in: pixels };
+        let embedding = Linear::init(init, "embedding", [pixels, d], patch, zero);
+        let cls = (config.classifier == Classifier::Token).then(|| init.vector("cls", [1, d], zero));
+        let positions = PositionTable::init(init, config);
+        let blocks = (0..config.depth).map(|i| {
+            let moe = config.moe.as_ref().filter(|_| moe_blocks.contains(&i));
+            init.scope(format!("blocks/{i}"), |init| Block {
+                norm_0: LayerNorm::init(init, "norm_0", d),
+                attention: MultiHeadAttention::init(init, "attention", d, config.heads, config.qk_norm),
+                norm_1: LayerNorm::init(init, "norm_1", d),
+                feed_forward: match moe {
+                    Some(moe) => FeedForward::Moe(MoeLayer::init(init, moe, d, f)),
+                    None => FeedForward::Dense(Mlp::init(init, "mlp", [d, f], config.dropout)),
+                },
+            })
+        });
+        let blocks = blocks.collect();
+        let features = config.pre_logits.unwrap_or(d);
+        Vit {
+            embedding,
+            cls,
+            positions,
+            blocks,
+            norm: LayerNorm::init(init, "norm", d),
+            pool: (config.classifier == Classifier::Map)
+                .then(|| AttentionPool::init(init, "pool", [d, f], config.heads, config.qk_norm)),
+            pre_logits: config.pre_logits.map(|width| {
+                Linear::init(init, "pre_logits", [d, width], Init::LecunNormal { fan_in: d }, zero)
+            }),
+            head: config.num_classes.map(|v| {
+                Linear::init(init, "head", [features, v], zero, Init::Constant(config.head_bias))
+            }),
+            config: config.clone(),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Classifies images `[B, H, W, C]` in [−1, 1], row-major.
+    ///
+    /// # Errors
+    /// If the images are not of the model's size, or the routing of `dial` cannot work.
+    pub fn forward<'t>(
+        &self,
+        tape: &'t Tape<'t>,
+        images_bhwc: &[f32],
+        dial: &Dial,
+        mode: &mut Mode<'_>,
+    ) -> Result<Output<'t>> {
+        let mut x_bld = self.embed(tape, images_bhwc, mode)?;
+        let (mut losses, mut stats) = (Vec::new(), Vec::new());
+        for (i, block) in self.blocks.iter().enumerate() {
+            x_bld = block.forward(x_bld, self.config.dropout, dial, mode, |output| {
+                losses.extend(output.losses);
+                stats.push((i, output.stats));
+                output.y_bld
+            })?;
+        }
+        let features_bd = self.features(&self.norm.forward(&x_bld)?)?;
+        let logits_bv = match &self.head {
+            Some(head) => head.forward(&features_bd)?,
+            None => features_bd.clone(),
+        };
+        Ok(Output { logits_bv, features_bd, losses, stats })
+    }
+
+    /// Patches to tokens, with class token and positions: `[B, L, D]`.
+    fn embed<'t>(&self, tape: &'t Tape<'t>, images: &[f32], mode: &mut Mode<'_>) -> Result<Var<'t>> {
+        let (size, channels) = (self.config.image_size, self.config.channels);
+        let pixels = size * size * channels;
+        if images.is_empty() || !images.len().is_multiple_of(pixels) {
+            return Err(Error::Argument {
+                op: "Vit::forward",
+                expected: format!("images of {size}×{size}×{channels}"),
+                got: format!("{} values", images.len()),
+            });
+        }
+        let batch = images.len() / pixels;
+        let patches = patchify(images, size, channels, self.config.patch_size);
+        let shape = [batch, self.config.num_patches(), patches.len() / batch / self.config.num_patches()];
+        let mut x_bld = self.embedding.forward(&tape.constant(shape, &patches)?)?;
+        if let Some(cls) = &self.cls {
+            x_bld = x_bld.prepend(cls)?;
+        }
+        x_bld = match &self.positions {
+            PositionTable::Learned(table) => x_bld.add_positions(table)?,
+            PositionTable::Fixed(table) => x_bld.add_constant(table)?,
+            PositionTable::None => x_bld,
+        };
+        dropout(x_bld, self.config.dropout, mode)
+    }
+
+    /// What the head reads.
+    fn features<'t>(&self, x_bld: &Var<'t>) -> Result<Var<'t>> {
+        let pooled_bd = match (&self.pool, self.config.classifier) {
+            (Some(pool), _) => pool.forward(x_bld)?,
+            (None, Classifier::Token) => x_bld.select_token(0)?,
+            (None, _) => x_bld.mean_tokens()?,
+        };
+        match &self.pre_logits {
+            Some(layer) => Ok(layer.forward(&pooled_bd)?.activation(Activation::Tanh)),
+            None => Ok(pooled_bd),
+        }
+    }
+}
+
+impl Block {
+    /// x += MHA(LN(x)); x += MLP-or-MoE(LN(x)). `take` gets what a MoE layer returns.
+    fn forward<'t>(
+        &self,
+        x_bld: Var<'t>,
+        rate: f32,
+        dial: &Dial,
+        mode: &mut Mode<'_>,
+        take: impl FnOnce(MoeOutput<'t>) -> Var<'t>,
+    ) -> Result<Var<'t>> {
+        let x_bld = self.attention.forward(&self.norm_0.forward(&x_bld)?, &x_bld, rate, mode)?;
+        let normed_bld = self.norm_1.forward(&x_bld)?;
+        match &self.feed_forward {
+            FeedForward::Dense(mlp) => mlp.forward(&normed_bld, &x_bld, mode),
+            FeedForward::Moe(moe) => Ok(take(moe.forward(&normed_bld, &x_bld, dial, mode)?)),
+        }
+    }
+}
+
+impl PositionTable {
+    fn init(init: &mut Initializer, config: &ModelConfig) -> PositionTable {
+        match config.positions {
+            Positions::None => PositionTable::None,
+            Positions::Learned => PositionTable::Learned(init.vector(
+                "positions",
+                [config.length(), config.width],
+                Init::Normal { std: 0.02 },
+            )),
+            Positions::Sincos2d => PositionTable::Fixed(sincos2d(
+                config.image_size / config.patch_size,
+                config.width,
+                config.length() - config.num_patches(),
+            )),
+        }
+    }
+}
+
+/// `[skip + n·n, D]`: sin x, cos x, sin y, cos y of column x and row y at ω_i = 10000^(−i/(D/4−1));
+/// the first `skip` rows are 0.
+fn sincos2d(n: usize, d: usize, skip: usize) -> Vec<f32> {
+    let quarter = d / 4;
+    let omega = |i: usize| 10_000_f64.powf(-(i as f64) / (quarter as f64 - 1.0));
+    let mut table = vec![0.0; skip * d];
+    for token in 0..n * n {
+        let (y, x) = ((token / n) as f64, (token % n) as f64);
+        table.extend((0..quarter).map(|i| (x * omega(i)).sin() as f32));
+        table.extend((0..quarter).map(|i| (x * omega(i)).cos() as f32));
+        table.extend((0..quarter).map(|i| (y * omega(i)).sin() as f32));
+        table.extend((0..quarter).map(|i| (y * omega(i)).cos() as f32));
+    }
+    table
+}
+
+/// `[B, H, W, C]` → `[B, N, P·P·C]`, patches row-major, the pixels of a patch row-major.
+fn patchify(images: &[f32], size: usize, channels: usize, patch: usize) -> Vec<f32> {
+    let n = size / patch;
+    let mut patches = Vec::with_capacity(images.len());
+    for image in images.chunks(size * size * channels) {
+        for (row, col) in (0..n * n).map(|token| (token / n * patch, token % n * patch)) {
+            for y in row..row + patch {
+                let start = (y * size + col) * channels;
+                patches.extend_from_slice(&image[start..start + patch * channels]);
+            }
+        }
+    }
+    patches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_of_a_4_by_4_image_are_its_quarters() {
+        let image: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        let patches = patchify(&image, 4, 1, 2);
+        assert_eq!(patches[..8], [0., 1., 4., 5., 2., 3., 6., 7.]);
+    }
+
+    #[test]
+    fn pixels_beyond_the_last_whole_patch_are_not_seen() {
+        let image: Vec<f32> = (0..9).map(|i| i as f32).collect();
+        assert_eq!(patchify(&image, 3, 1, 2), [0., 1., 3., 4.]);
+    }
+}

@@ -1,0 +1,190 @@
+//! What a mixture-of-experts layer is made of, as a value.
+
+use super::{Capacity, Priority};
+use serde::{Deserialize, Serialize};
+
+/// The MoE layers of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MoeConfig {
+    /// E.
+    pub num_experts: usize,
+    /// Which blocks have experts instead of a dense MLP.
+    pub placement: Placement,
+    /// Which tokens compete for the same seats.
+    pub group: Group,
+    /// Who chooses whom.
+    pub router: RouterConfig,
+    /// Dropout inside the experts, after the activation and after the second layer.
+    pub expert_dropout: f32,
+    /// Whether experts start as copies of one another.
+    pub expert_init: ExpertInit,
+}
+
+impl Default for MoeConfig {
+    fn default() -> MoeConfig {
+        MoeConfig {
+            num_experts: 8,
+            placement: Placement::LastN { n: 2 },
+            group: Group::Images { n: 1 },
+            router: RouterConfig::default(),
+            expert_dropout: 0.0,
+            expert_init: ExpertInit::Different,
+        }
+    }
+}
+
+/// Softmax token choice (V-MoE, arXiv 2106.05974, section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouterConfig {
+    /// K.
+    pub num_selected: usize,
+    /// Noise of the logits in training, divided by E.
+    pub noise_std: f32,
+    /// Seats of each expert.
+    pub capacity: Capacity,
+    /// Who sits first.
+    pub priority: Priority,
+    /// Weights of the auxiliary losses.
+    pub loss: LossWeights,
+}
+
+impl Default for RouterConfig {
+    fn default() -> RouterConfig {
+        RouterConfig {
+            num_selected: 2,
+            noise_std: 1.0,
+            capacity: Capacity::factor(1.05),
+            priority: Priority::Position,
+            loss: LossWeights::default(),
+        }
+    }
+}
+
+/// Weights of the auxiliary losses; 0 leaves one out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossWeights {
+    /// CV² of the summed gates.
+    pub importance: f32,
+    /// CV² of the chances to be selected; training with noise only.
+    pub load: f32,
+    /// The product form of GShard.
+    pub gshard: f32,
+    /// Mean squared log-sum-exp of the logits.
+    pub z: f32,
+}
+
+impl Default for LossWeights {
+    fn default() -> LossWeights {
+        LossWeights { importance: 0.005, load: 0.005, gshard: 0.0, z: 0.0 }
+    }
+}
+
+/// Which blocks get experts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Placement {
+    /// Blocks n−1, 2n−1, … (0-based): every second block for n = 2.
+    Every {
+        /// Distance.
+        n: usize,
+    },
+    /// The last `n` of the odd blocks 1, 3, 5, …, as in V-MoE.
+    LastN {
+        /// How many.
+        n: usize,
+    },
+    /// These blocks, 0-based.
+    Blocks {
+        /// Indices.
+        blocks: Vec<usize>,
+    },
+}
+
+impl Placement {
+    /// Indices of the MoE blocks of a model of `depth` blocks, ascending; or what is wrong.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn resolve(&self, depth: usize) -> Result<Vec<usize>, String> {
+        match self {
+            Placement::Every { n: 0 } => Err("`every` needs n of at least 1".into()),
+            Placement::Every { n } => Ok((n - 1..depth).step_by(*n).collect()),
+            Placement::LastN { n } => {
+                let odd: Vec<usize> = (1..depth).step_by(2).collect();
+                if *n > odd.len() {
+                    return Err(format!("last {n} of the odd blocks of {depth} blocks: there are {}", odd.len()));
+                }
+                Ok(odd[odd.len() - n..].to_vec())
+            }
+            Placement::Blocks { blocks } => {
+                let mut sorted = blocks.clone();
+                sorted.sort_unstable();
+                sorted.dedup();
+                match sorted.last() {
+                    Some(last) if *last >= depth => Err(format!("there is no block {last} among {depth}")),
+                    _ if sorted.len() != blocks.len() => Err("a block is listed twice".into()),
+                    _ => Ok(sorted),
+                }
+            }
+        }
+    }
+}
+
+/// Which tokens are routed together: consecutive ones of the batch, image after image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Group {
+    /// Those of `n` images.
+    Images {
+        /// How many.
+        n: usize,
+    },
+    /// `n` tokens.
+    Tokens {
+        /// How many.
+        n: usize,
+    },
+}
+
+impl Group {
+    /// Tokens of a group, S, for sequences of `length` tokens.
+    pub fn tokens(&self, length: usize) -> usize {
+        match *self {
+            Group::Images { n } => n * length,
+            Group::Tokens { n } => n,
+        }
+    }
+}
+
+/// How experts start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpertInit {
+    /// All the same, as in the reference.
+    Equal,
+    /// Each drawn on its own.
+    Different,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_two_of_eight_blocks_are_five_and_seven() {
+        assert_eq!(Placement::LastN { n: 2 }.resolve(8).unwrap(), [5, 7]);
+        assert_eq!(Placement::Every { n: 2 }.resolve(6).unwrap(), [1, 3, 5]);
+        assert_eq!(Placement::Blocks { blocks: vec![3, 0] }.resolve(4).unwrap(), [0, 3]);
+    }
+
+    #[test]
+    fn blocks_that_do_not_exist_are_refused() {
+        let refused = Placement::Blocks { blocks: vec![9] }.resolve(4).unwrap_err();
+        assert_eq!(refused, "there is no block 9 among 4");
+        let refused = Placement::LastN { n: 3 }.resolve(4).unwrap_err();
+        assert_eq!(refused, "last 3 of the odd blocks of 4 blocks: there are 2");
+    }
+}

@@ -1,0 +1,18 @@
+//! The mixture of experts: route → dispatch → experts → combine.
+
+mod capacity;
+mod config;
+mod experts;
+mod layer;
+mod loss;
+pub mod router;
+mod routing;
+mod stats;
+
+pub use capacity::{Capacity, Order, Priority, Rounding, Seat, Seating};
+pub use config::{ExpertInit, Group, LossWeights, MoeConfig, Placement, RouterConfig};
+pub use experts::Experts;
+pub use layer::{Dial, MoeLayer, MoeOutput};
+pub use loss::{gshard_loss, importance_loss, load_loss, z_loss};
+pub use routing::Routing;
+pub use stats::RouterStats;
