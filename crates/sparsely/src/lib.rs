@@ -17,6 +17,8 @@
 //! A module imports only from floors below its own (a test holds that):
 //! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval` · `train`.
 
+pub mod checkpoint;
+pub mod config;
 pub mod error;
 pub mod rng;
 
