@@ -18,6 +18,8 @@
 //! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval` · `train`.
 
 pub mod attention;
+pub mod checkpoint;
+pub mod config;
 pub mod error;
 pub mod model;
 pub mod moe;

@@ -1,0 +1,20 @@
+//! What lasts on disk: named arrays, the resume state and the folder of a run.
+//!
+//! Files are read as if they came from strangers: every length is checked against the file
+//! before memory is asked for, nothing is unpickled, and what does not fit is one line.
+
+mod arrays;
+mod atomic;
+mod manifest;
+mod metrics;
+mod npy;
+mod run_folder;
+mod safetensors;
+
+pub use arrays::{Array, ArrayRef, Arrays, Element, array_refs, check_shapes};
+pub use atomic::write_atomic;
+pub use manifest::State;
+pub use metrics::MetricsWriter;
+pub use npy::{read_npy, read_npz, write_npy};
+pub use run_folder::{Model, RunFolder};
+pub use safetensors::{Metadata, read_safetensors, write_safetensors};

@@ -1,0 +1,235 @@
+//! The safetensors format: a JSON header and the values after it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype as FileDtype, TensorInfo};
+use safetensors::{SafeTensorError, SafeTensors};
+
+use super::arrays::{Array, ArrayRef, Arrays, ByteOrder, Dtype, Element, decode};
+use super::atomic::write_atomic;
+use crate::error::{Error, Result};
+
+/// Texts by name that a file carries beside its arrays.
+pub type Metadata = BTreeMap<String, String>;
+
+/// The header's key for the texts, which no array may be called.
+const METADATA_KEY: &str = "__metadata__";
+/// The format asks that the values begin at a multiple of this.
+const ALIGNMENT: usize = 8;
+
+/// Reads all arrays, converted to `T`, and the texts beside them.
+///
+/// # Errors
+///
+/// [`Error::Io`], or [`Error::Format`] for a file whose header and length do not agree or that
+/// holds other things than numbers.
+pub fn read_safetensors<T: Element>(path: &Path) -> Result<(Arrays<T>, Metadata)> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    parse(path, &bytes)
+}
+
+/// Writes arrays as `f32`, sorted by name, and texts, atomically. Equal content is equal bytes.
+///
+/// # Errors
+///
+/// [`Error::Io`] naming `path`; [`Error::Argument`] if a shape and its values do not fit or a
+/// name occurs twice.
+pub fn write_safetensors(path: &Path, arrays: &[ArrayRef], metadata: &Metadata) -> Result<()> {
+    let encoder = Encoder::new(arrays, metadata)?;
+    write_atomic(path, |file| encoder.write(file))
+}
+
+pub(super) fn parse<T: Element>(path: &Path, bytes: &[u8]) -> Result<(Arrays<T>, Metadata)> {
+    let refused = |error: SafeTensorError| {
+        Error::format(path, "a safetensors file", format!("{} bytes: {error}", bytes.len()))
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(refused)?;
+    let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone()));
+    let metadata = metadata.collect();
+    let tensors = SafeTensors::deserialize(bytes).map_err(refused)?;
+    let mut arrays = Arrays::new();
+    for (name, view) in tensors.tensors() {
+        let dtype = known_dtype(view.dtype()).ok_or_else(|| {
+            let got = format!("type {:?} of `{name}`", view.dtype());
+            Error::format(path, "real numbers of 8 to 64 bits", got)
+        })?;
+        let values = decode(dtype, ByteOrder::Little, view.data());
+        arrays.insert(name, Array { shape: view.shape().to_vec(), values });
+    }
+    Ok((arrays, metadata))
+}
+
+fn known_dtype(dtype: FileDtype) -> Option<Dtype> {
+    Some(match dtype {
+        FileDtype::BOOL => Dtype::Bool,
+        FileDtype::U8 => Dtype::U8,
+        FileDtype::I8 => Dtype::I8,
+        FileDtype::U16 => Dtype::U16,
+        FileDtype::I16 => Dtype::I16,
+        FileDtype::U32 => Dtype::U32,
+        FileDtype::I32 => Dtype::I32,
+        FileDtype::U64 => Dtype::U64,
+        FileDtype::I64 => Dtype::I64,
+        FileDtype::F16 => Dtype::F16,
+        FileDtype::BF16 => Dtype::Bf16,
+        FileDtype::F32 => Dtype::F32,
+        FileDtype::F64 => Dtype::F64,
+        _ => return None,
+    })
+}
+
+/// A file that is ready to be written: nothing can be wrong with it any more but the disk.
+///
+/// The header is put together here rather than by the `safetensors` crate, whose map of texts
+/// has no order and which holds the whole file in memory once more.
+pub(super) struct Encoder<'a> {
+    header: Vec<u8>,
+    arrays: Vec<ArrayRef<'a>>,
+}
+
+impl<'a> Encoder<'a> {
+    pub(super) fn new(arrays: &[ArrayRef<'a>], metadata: &Metadata) -> Result<Encoder<'a>> {
+        let mut arrays = arrays.to_vec();
+        arrays.sort_by_key(|array| array.name);
+        let mut header = serde_json::Map::new();
+        if !metadata.is_empty() {
+            header.insert(METADATA_KEY.into(), serde_json::json!(metadata));
+        }
+        let mut offset = 0;
+        for array in &arrays {
+            let bytes = size_of_val(array.values);
+            if Dtype::F32.bytes_of(array.shape) != Some(bytes) {
+                return Err(unfit(format!(
+                    "{} values for `{}` of shape {:?}",
+                    array.values.len(),
+                    array.name,
+                    array.shape
+                )));
+            }
+            let info = TensorInfo {
+                dtype: FileDtype::F32,
+                shape: array.shape.to_vec(),
+                data_offsets: (offset, offset + bytes),
+            };
+            let is_taken = header.insert(array.name.into(), serde_json::json!(info)).is_some();
+            if is_taken || array.name == METADATA_KEY {
+                return Err(unfit(format!("the name `{}`, which is taken", array.name)));
+            }
+            offset += bytes;
+        }
+        let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+        Ok(Encoder { header, arrays })
+    }
+
+    pub(super) fn write(&self, file: &mut dyn Write) -> io::Result<()> {
+        file.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        file.write_all(&self.header)?;
+        for array in &self.arrays {
+            array.values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?;
+        }
+        Ok(())
+    }
+}
+
+fn unfit(got: String) -> Error {
+    let expected = "arrays of different names, with as many values as the shape has places".into();
+    Error::Argument { op: "write_safetensors", expected, got }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::arrays::array_refs;
+
+    #[test]
+    fn arrays_and_texts_come_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let arrays = Arrays::from([
+            ("z".into(), Array { shape: vec![2, 2], values: vec![1.5, f32::NAN, -0.0, 1e-45] }),
+            ("empty".into(), Array { shape: vec![0, 3], values: vec![] }),
+            ("scalar".into(), Array { shape: vec![], values: vec![7.0] }),
+        ]);
+        let texts = Metadata::from([("b".into(), "2".into()), ("a".into(), "ü\"1\n".into())]);
+        write_safetensors(&path, &array_refs(&arrays), &texts).unwrap();
+        let (back, texts_back): (Arrays, _) = read_safetensors(&path).unwrap();
+        assert_eq!(texts_back, texts);
+        assert_eq!(back.keys().collect::<Vec<_>>(), ["empty", "scalar", "z"]);
+        let bits = |arrays: &Arrays| arrays["z"].values.iter().map(|v| v.to_bits()).collect();
+        let (got, wanted): (Vec<u32>, Vec<u32>) = (bits(&back), bits(&arrays));
+        assert_eq!(got, wanted);
+        assert_eq!(back["empty"], arrays["empty"]);
+        assert_eq!(back["scalar"], arrays["scalar"]);
+
+        let first = fs::read(&path).unwrap();
+        let mut shuffled = array_refs(&arrays);
+        shuffled.reverse();
+        write_safetensors(&path, &shuffled, &texts).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), first);
+    }
+
+    #[test]
+    fn a_cut_file_and_a_lying_header_are_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let arrays = [ArrayRef { name: "a", shape: &[2], values: &[1.0, 2.0] }];
+        write_safetensors(&path, &arrays, &Metadata::new()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            let cut = parse::<f32>(Path::new("a"), &whole[..length]).unwrap_err().to_string();
+            let start = format!("`a`: expected a safetensors file, got {length} bytes: ");
+            assert!(cut.starts_with(&start) && !cut.contains('\n'), "{cut}");
+        }
+        let mut lying = whole.clone();
+        lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(
+            parse::<f32>(Path::new("a"), &lying).unwrap_err().to_string(),
+            "`a`: expected a safetensors file, got 72 bytes: header too large"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_before_the_disk_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let array = |name, shape| ArrayRef { name, shape, values: &[1.0, 2.0] };
+        let refusal = |arrays: &[ArrayRef]| {
+            let texts = Metadata::new();
+            write_safetensors(&path, arrays, &texts).unwrap_err().to_string()
+        };
+        let start = "write_safetensors: expected arrays of different names, with as many values \
+                     as the shape has places, got ";
+        assert_eq!(refusal(&[array("a", &[3])]), format!("{start}2 values for `a` of shape [3]"));
+        assert_eq!(
+            refusal(&[array("a", &[2]), array("a", &[2])]),
+            format!("{start}the name `a`, which is taken")
+        );
+        assert_eq!(
+            refusal(&[array("__metadata__", &[2])]),
+            format!("{start}the name `__metadata__`, which is taken")
+        );
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn other_number_types_are_converted_and_odd_ones_refused() {
+        let file = |dtype: &str, bytes: &[u8]| {
+            let end = bytes.len();
+            let header =
+                format!(r#"{{"x":{{"dtype":"{dtype}","shape":[1],"data_offsets":[0,{end}]}}}}"#);
+            [&(header.len() as u64).to_le_bytes(), header.as_bytes(), bytes].concat()
+        };
+        let read = |dtype, bytes: &[u8]| parse::<f64>(Path::new("x"), &file(dtype, bytes));
+        assert_eq!(read("BF16", &[0xc0, 0x3f]).unwrap().0["x"].values, [1.5]);
+        assert_eq!(read("F64", &0.1_f64.to_le_bytes()).unwrap().0["x"].values, [0.1]);
+        assert_eq!(read("BOOL", &[1]).unwrap().0["x"].values, [1.0]);
+        assert_eq!(
+            read("F8_E4M3", &[1]).unwrap_err().to_string(),
+            "`x`: expected real numbers of 8 to 64 bits, got type F8_E4M3 of `x`"
+        );
+    }
+}
