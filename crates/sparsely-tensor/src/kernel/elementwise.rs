@@ -51,11 +51,24 @@ pub enum Activation {
 simd! {
     /// `y = act(x)`.
     pub(crate) fn activate<I>(act: Activation, x: &[f32], y: &mut [f32]) {
+        // Plain loops: the closure of a `for_each` may be compiled without the instruction set.
         let pairs = y.iter_mut().zip(x);
         match act {
-            Activation::Identity => pairs.for_each(|(y, x)| *y = *x),
-            Activation::Gelu => pairs.for_each(|(y, x)| *y = math::gelu::<I>(*x)),
-            Activation::Tanh => pairs.for_each(|(y, x)| *y = math::tanh::<I>(*x)),
+            Activation::Identity => {
+                for (y, x) in pairs {
+                    *y = *x;
+                }
+            }
+            Activation::Gelu => {
+                for (y, x) in pairs {
+                    *y = math::gelu::<I>(*x);
+                }
+            }
+            Activation::Tanh => {
+                for (y, x) in pairs {
+                    *y = math::tanh::<I>(*x);
+                }
+            }
         }
     }
 }
@@ -65,14 +78,22 @@ simd! {
     pub(crate) fn activate_backward<I>(act: Activation, x: &[f32], scale: f32, dy: &mut [f32]) {
         let pairs = dy.iter_mut().zip(x);
         match act {
-            Activation::Identity => pairs.for_each(|(d, _)| *d *= scale),
-            Activation::Gelu => {
-                pairs.for_each(|(d, x)| *d = scale * *d * math::gelu_slope::<I>(*x));
+            Activation::Identity => {
+                for (d, _) in pairs {
+                    *d *= scale;
+                }
             }
-            Activation::Tanh => pairs.for_each(|(d, x)| {
-                let t = math::tanh::<I>(*x);
-                *d = scale * *d * I::fma(-t, t, 1.0);
-            }),
+            Activation::Gelu => {
+                for (d, x) in pairs {
+                    *d = scale * *d * math::gelu_slope::<I>(*x);
+                }
+            }
+            Activation::Tanh => {
+                for (d, x) in pairs {
+                    let t = math::tanh::<I>(*x);
+                    *d = scale * *d * I::fma(-t, t, 1.0);
+                }
+            }
         }
     }
 }

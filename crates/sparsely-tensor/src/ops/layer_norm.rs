@@ -117,13 +117,10 @@ simd! {
             }
             let g_mean = reduce::sum(&g_lanes) / d as f32;
             let gx_mean = reduce::sum(&gx_lanes) / d as f32;
-            let gradient = |i: usize| {
+            for i in 0..d {
                 let centred = I::fma(dy[i], gamma[i], -g_mean);
-                rstd * I::fma(-(x[i] - mean) * rstd, gx_mean, centred)
-            };
-            match write {
-                Write::Replace => (0..d).for_each(|i| dx[i] = gradient(i)),
-                Write::Add => (0..d).for_each(|i| dx[i] += gradient(i)),
+                let gradient = rstd * I::fma(-(x[i] - mean) * rstd, gx_mean, centred);
+                dx[i] = if write == Write::Replace { gradient } else { dx[i] + gradient };
             }
         }
     }

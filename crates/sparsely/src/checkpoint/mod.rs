@@ -8,6 +8,7 @@ mod atomic;
 mod manifest;
 mod metrics;
 mod npy;
+pub mod reference;
 mod run_folder;
 mod safetensors;
 
