@@ -17,6 +17,7 @@
 //! A module imports only from floors below its own (a test holds that):
 //! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval` · `train`.
 
+pub mod data;
 pub mod error;
 pub mod rng;
 
