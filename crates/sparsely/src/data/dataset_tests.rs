@@ -114,3 +114,20 @@ fn cifar100_opens_where_it_is_at_hand() {
     );
     assert_eq!(data.class_names[0], "apple");
 }
+
+#[test]
+fn fashion_mnist_opens_where_it_is_installed() {
+    // Where the Debian package `dataset-fashion-mnist` puts it.
+    let root = Path::new("/usr/share/datasets/fashion-mnist");
+    if !root.exists() {
+        return;
+    }
+    let data = Dataset::open(&config(root), None, 0).unwrap();
+    assert_eq!(
+        data.to_string(),
+        "fashion-mnist: 54000 training, 6000 validation, 10000 test images of 28×28×1, \
+         10 classes (validation held out of training)"
+    );
+    // The first test image is published as an ankle boot.
+    assert_eq!(data.class_names[data.test.label(0) as usize], "Ankle boot");
+}

@@ -54,7 +54,15 @@ pub(crate) fn read(root: &Path, shards: &Shards, config: &DataConfig) -> Result<
     })
 }
 
+/// The reader of the `parquet` crate panics at some kinds of damage; whoever opens the file
+/// shall see an error like any other.
 fn read_file(path: &Path, config: &DataConfig) -> Result<Rows> {
+    std::panic::catch_unwind(|| read_columns(path, config)).unwrap_or_else(|_| {
+        Err(Error::format(path, "a whole Parquet file", "damage that the reader stumbled over"))
+    })
+}
+
+fn read_columns(path: &Path, config: &DataConfig) -> Result<Rows> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let reader = SerializedFileReader::new(file).map_err(|error| broken(path, &error))?;
     let schema = reader.metadata().file_metadata().schema_descr();

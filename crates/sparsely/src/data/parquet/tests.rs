@@ -1,7 +1,7 @@
 use std::fs;
 use std::io::Cursor;
 
-use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::basic::Compression;
 use ::parquet::data_type::{ByteArrayType, Int64Type};
 use ::parquet::file::metadata::KeyValue;
 use ::parquet::file::properties::WriterProperties;
@@ -225,6 +225,19 @@ fn missing_value_is_refused() {
 }
 
 #[test]
+fn zstd_is_refused() {
+    // Written by pyarrow: nothing in pure Rust writes such a file.
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("train.parquet");
+    fs::write(&path, include_bytes!("../../../tests/fixtures/zstd.parquet")).unwrap();
+    let expected = format!(
+        "`{}`: expected compression by snappy, gzip, brotli or lz4, or none, got zstd",
+        path.display()
+    );
+    assert_eq!(open(&root, &DataConfig::default()).unwrap_err().to_string(), expected);
+}
+
+#[test]
 fn missing_shard_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("train-00000-of-00003.parquet");
@@ -262,4 +275,18 @@ fn broken_image_is_named_by_its_row() {
             path.display()
         )
     );
+}
+
+proptest::proptest! {
+    #[test]
+    fn damaged_file_is_read_or_refused(at: proptest::sample::Index, value: u8) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("train.parquet");
+        Table::default().write(&path);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = value;
+        fs::write(&path, bytes).unwrap();
+        let _ = open(&root, &DataConfig::default());
+    }
 }
