@@ -32,9 +32,9 @@ pub enum Purpose {
 /// ```
 /// use rand::Rng as _;
 /// use sparsely::rng::{stream, Purpose};
-/// let a: u64 = stream(0, Purpose::DataOrder, 3).random();
-/// assert_eq!(a, stream(0, Purpose::DataOrder, 3).random());
-/// assert_ne!(a, stream(0, Purpose::DataOrder, 4).random());
+/// let a = stream(0, Purpose::DataOrder, 3).random::<u64>();
+/// assert_eq!(a, stream(0, Purpose::DataOrder, 3).random::<u64>());
+/// assert_ne!(a, stream(0, Purpose::DataOrder, 4).random::<u64>());
 /// ```
 pub fn stream(seed: u64, purpose: Purpose, counter: u64) -> Rng {
     let mut key = [0_u8; 32];
