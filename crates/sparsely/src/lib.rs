@@ -20,6 +20,7 @@
 pub mod attention;
 pub mod checkpoint;
 pub mod config;
+pub mod data;
 pub mod error;
 pub mod model;
 pub mod moe;
