@@ -194,8 +194,8 @@ mod tests {
             config.validate().unwrap_err().to_string(),
             "invalid configuration: model.patch_size 9 is larger than model.image_size 8; \
              model.width 64 is not a multiple of model.heads 5; model.dropout 1 is not in [0, 1); \
-             capacity: expected at least one seat for each expert, got Factor { factor: 1.05, \
-             rounding: Ceil, multiple_of: 1 } of 0 choices among 8 experts"
+             capacity: expected at least one seat for each expert, got a factor of 1.05 for \
+             0 choices among 8 experts"
         );
     }
 }

@@ -70,10 +70,20 @@ impl Capacity {
             return Err(Error::Argument {
                 op: "capacity",
                 expected: "at least one seat for each expert".into(),
-                got: format!("{self:?} of {choices} choices among {num_experts} experts"),
+                got: format!("{self} for {choices} choices among {num_experts} experts"),
             });
         }
         Ok(seats)
+    }
+}
+
+impl std::fmt::Display for Capacity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Capacity::Exact { seats } => write!(f, "{seats} seats"),
+            Capacity::Factor { factor, .. } => write!(f, "a factor of {factor}"),
+            Capacity::Unlimited => write!(f, "no limit"),
+        }
     }
 }
 
@@ -172,7 +182,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "capacity: expected at least one seat for each expert, \
-             got Exact { seats: 0 } of 8 choices among 4 experts"
+             got 0 seats for 8 choices among 4 experts"
         );
     }
 

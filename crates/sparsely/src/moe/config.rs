@@ -159,6 +159,15 @@ impl Group {
     }
 }
 
+impl std::fmt::Display for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Group::Images { n } => write!(f, "{n} images"),
+            Group::Tokens { n } => write!(f, "{n} tokens"),
+        }
+    }
+}
+
 /// How experts start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

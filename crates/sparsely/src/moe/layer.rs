@@ -83,8 +83,8 @@ fn group_tokens(group: Group, b: usize, l: usize) -> Result<usize> {
     if s == 0 || !(b * l).is_multiple_of(s) {
         return Err(Error::Argument {
             op: "routing groups",
-            expected: format!("a divisor of the batch's {b} images of {l} tokens"),
-            got: format!("{group:?}"),
+            expected: format!("groups that divide a batch of {b} images of {l} tokens"),
+            got: format!("groups of {group}"),
         });
     }
     Ok(s)

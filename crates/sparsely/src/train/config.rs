@@ -5,7 +5,6 @@ use super::schedule::Decay;
 use crate::data::DataConfig;
 use crate::eval::EvalConfig;
 use crate::model::ModelConfig;
-use crate::moe::Group;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sparsely_tensor::CrossEntropy;
@@ -214,12 +213,9 @@ impl RunConfig {
         if group > 0 && (batch * length).is_multiple_of(group) {
             return None;
         }
-        let group = match moe.group {
-            Group::Images { n } => format!("{n} images"),
-            Group::Tokens { n } => format!("{n} tokens"),
-        };
         Some(format!(
-            "model.moe.group of {group} does not divide a batch of {batch} images of {length} tokens"
+            "model.moe.group of {} does not divide a batch of {batch} images of {length} tokens",
+            moe.group
         ))
     }
 }

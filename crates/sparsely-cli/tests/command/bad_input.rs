@@ -1,0 +1,184 @@
+//! Bad input gets one clear line, exit code 2, and loses nothing.
+
+use crate::{run, sparsely, stderr, train_tiny};
+use std::fs;
+use std::path::Path;
+
+/// The command must refuse with exactly this line.
+fn refuses(args: &[&str], line: &str) {
+    let output = run(args);
+    assert_eq!(stderr(&output), format!("sparsely: {line}\n"));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// A folder of two classes with four 8×8 images each; its path.
+fn class_folders(folder: &Path) -> std::path::PathBuf {
+    let data = folder.join("data");
+    for class in ["cat", "dog"] {
+        fs::create_dir_all(data.join(class)).unwrap();
+        for i in 0..10 {
+            crate::write_image(&data.join(class).join(format!("{i}.png")), i % 7);
+        }
+    }
+    data
+}
+
+fn train_on(data: &Path, folder: &Path) -> std::process::Output {
+    let out = folder.join("run");
+    let output = train_tiny(&out, &["--data", data.to_str().unwrap(), "--set", "train.batch_size=8"]);
+    if !output.status.success() {
+        assert!(!out.exists(), "a refused run must not leave a folder");
+    }
+    output
+}
+
+#[test]
+fn a_folder_of_classes_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = train_on(&class_folders(folder.path()), folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_missing_folder_is_refused() {
+    refuses(
+        &["train", "--data", "/no/such/folder"],
+        "cannot read `/no/such/folder`: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn wrong_settings_are_refused_with_the_nearest_names() {
+    refuses(
+        &["train", "--set", "model.moe.num_expert=3"],
+        "invalid configuration: unknown setting `model.moe.num_expert`; did you mean `num_experts`?",
+    );
+    refuses(
+        &["train", "--set", "model.moe.num_experts=many"],
+        "invalid configuration: `model.moe.num_experts`: expected usize, got string \"many\"",
+    );
+    refuses(
+        &["train", "--set", "model.moe.group.n=7"],
+        "invalid configuration: model.moe.group of 7 images does not divide a batch of 64 images \
+         of 16 tokens",
+    );
+    refuses(
+        &["train", "--set", "model.moe.router.capacity={ kind = \"exact\", seats = 0 }"],
+        "invalid configuration: capacity: expected at least one seat for each expert, got 0 seats \
+         for 256 choices among 8 experts",
+    );
+    refuses(
+        &["train", "--set", "model.image_size=32"],
+        "model.image_size cannot be set: it is the data's (set data.image_size)",
+    );
+}
+
+#[test]
+fn an_unknown_preset_is_refused() {
+    let output = run(&["train", "--preset", "resnet"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).ends_with("got `resnet`\n"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_empty_class_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = class_folders(folder.path());
+    fs::create_dir(data.join("empty")).unwrap();
+    let output = train_on(&data, folder.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(stderr(&output).lines().count(), 1);
+    assert!(stderr(&output).contains(&format!("{}", data.join("empty").display())), "{}", stderr(&output));
+}
+
+#[test]
+fn broken_images_are_found_before_training() {
+    let truncated = {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.png");
+        crate::write_image(&path, 3);
+        let bytes = fs::read(path).unwrap();
+        bytes[..bytes.len() / 2].to_vec()
+    };
+    for bytes in [b"this is text".to_vec(), truncated, huge_png()] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = class_folders(folder.path());
+        let broken = data.join("cat").join("broken.png");
+        fs::write(&broken, bytes).unwrap();
+        let output = train_on(&data, folder.path());
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+        assert!(stderr(&output).starts_with(&format!("sparsely: `{}`: ", broken.display())), "{}", stderr(&output));
+    }
+}
+
+/// A PNG whose header claims 30,000×30,000 pixels.
+fn huge_png() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.png");
+    crate::write_image(&path, 3);
+    let mut bytes = fs::read(path).unwrap();
+    // Signature (8), length and type of IHDR (8), then width and height, each 4 bytes.
+    for at in [16, 20] {
+        bytes[at..at + 4].copy_from_slice(&30_000_u32.to_be_bytes());
+    }
+    let crc = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |c: u32, _| (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg()))
+    })
+}
+
+#[test]
+fn an_existing_run_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert!(train_tiny(&out, &[]).status.success());
+    let model = fs::read(out.join("model.safetensors")).unwrap();
+    let output = train_tiny(&out, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "expected no run folder yet, got a run folder that exists and is not empty";
+    assert_eq!(stderr(&output), format!("sparsely: `{}`: {expected}\n", out.display()));
+    assert_eq!(fs::read(out.join("model.safetensors")).unwrap(), model);
+}
+
+#[test]
+fn a_damaged_model_or_state_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert!(train_tiny(&out, &[]).status.success());
+    let damage = |file: &Path| {
+        let bytes = fs::read(file).unwrap();
+        fs::write(file, &bytes[..bytes.len() - 10]).unwrap();
+    };
+    let model = out.join("model.safetensors");
+    damage(&model);
+    let output = sparsely().arg("eval").arg(&out).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(stderr(&output).lines().count(), 1);
+    assert!(stderr(&output).starts_with(&format!("sparsely: `{}`: ", model.display())), "{}", stderr(&output));
+
+    let state = out.join("state/step-00000020.safetensors");
+    damage(&state);
+    let output = sparsely().args(["train", "--resume"]).arg(&out).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(stderr(&output).lines().count(), 1);
+    assert!(stderr(&output).starts_with(&format!("sparsely: `{}`: ", state.display())), "{}", stderr(&output));
+}
+
+#[test]
+fn routing_asked_of_a_dense_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let dense = ["--preset", "vit-ti4", "--data", "digits", "--set", "model.depth=2"];
+    let trained = train_tiny(&out, &dense);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let output = sparsely().arg("eval").arg(&out).args(["--k", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let line = "sparsely: routing was asked of a dense model: it has no experts\n";
+    assert_eq!(stderr(&output), line);
+}

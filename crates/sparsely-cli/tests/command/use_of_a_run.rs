@@ -1,0 +1,96 @@
+//! Train, evaluate, predict, logits.
+
+use crate::{run, sparsely, stderr, stdout, train_tiny, write_image};
+use std::fs;
+
+#[test]
+fn a_run_is_trained_evaluated_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let trained = train_tiny(&out, &[]);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let last = stdout(&trained).lines().last().unwrap().to_string();
+    assert!(last.starts_with("test top-1 ") && last.ends_with(" % (n=360)"), "{last}");
+
+    let evaluated = run(&["eval", out.to_str().unwrap()]);
+    assert_eq!(stdout(&evaluated).lines().last().unwrap(), last);
+    let json = run(&["eval", out.to_str().unwrap(), "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!(json["n"], 360);
+    for field in ["top1", "top5", "loss", "dropped_share", "seconds_per_image"] {
+        assert!(json[field].is_f64(), "{field}: {json}");
+    }
+    for file in ["config.toml", "model.safetensors", "model.json", "metrics.jsonl"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn the_dial_turns_without_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert!(train_tiny(&out, &[]).status.success());
+    let dropped = |args: &[&str]| {
+        let output = sparsely().arg("eval").arg(&out).arg("--json").args(args).output().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        json["dropped_share"].as_f64().unwrap()
+    };
+    assert_eq!(dropped(&[]), 0.0);
+    // One seat for each of 8 experts, 16 tokens × 1 choice an image: at least half are dropped.
+    assert!(dropped(&["--k", "1", "--capacity", "exact:1"]) >= 0.5);
+    let by_priority = ["--capacity", "0.5", "--priority", "bpr", "--group", "7"];
+    assert!((0.4..0.9).contains(&dropped(&by_priority)));
+}
+
+#[test]
+fn an_answer_does_not_depend_on_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert!(train_tiny(&out, &[]).status.success());
+    let images: Vec<_> = (0..32)
+        .map(|i| {
+            let path = folder.path().join(format!("{i}.png"));
+            write_image(&path, i % 7);
+            path
+        })
+        .collect();
+    for dial in [&[][..], &["--capacity", "0.5", "--priority", "bpr"]] {
+        let predict = || {
+            let mut command = sparsely();
+            command.arg("predict").arg(&out).args(["--json", "--top", "10"]).args(dial);
+            command
+        };
+        let together = stdout(&predict().args(&images).output().unwrap());
+        let alone: String =
+            images.iter().map(|image| stdout(&predict().arg(image).output().unwrap())).collect();
+        assert_eq!(together.lines().count(), 32);
+        assert_eq!(together, alone);
+    }
+}
+
+#[test]
+fn a_broken_image_does_not_take_the_others_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert!(train_tiny(&out, &[]).status.success());
+    let (good, text) = (folder.path().join("good.png"), folder.path().join("text.png"));
+    write_image(&good, 3);
+    fs::write(&text, "this is not a picture").unwrap();
+    let output = sparsely().arg("predict").arg(&out).args([&text, &good]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(stdout(&output).lines().count(), 1);
+    assert!(stdout(&output).starts_with(&format!("{}: ", good.display())));
+    assert_eq!(stderr(&output).lines().count(), 1);
+    assert!(stderr(&output).starts_with(&format!("sparsely: `{}`: expected ", text.display())));
+}
+
+#[test]
+fn runs_without_a_folder_are_numbered() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in ["0001", "0002"] {
+        let mut command = sparsely();
+        command.current_dir(folder.path()).arg("train").args(crate::TINY);
+        assert!(command.output().unwrap().status.success());
+        assert!(folder.path().join("runs").join(number).join("model.safetensors").is_file());
+    }
+}
