@@ -22,9 +22,11 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod model;
 pub mod moe;
 pub mod nn;
 pub mod rng;
+pub mod train;
 
 pub use error::{Error, Result};

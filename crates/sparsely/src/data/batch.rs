@@ -58,7 +58,7 @@ fn undisturbed(split: &Split, indices: std::ops::Range<usize>) -> Result<Batch> 
 }
 
 /// Appends pixels of `0..=255` as `[−1, 1]`.
-pub(crate) fn append_scaled(images_bhwc: &mut Vec<f32>, pixels_hwc: &[u8]) {
+pub fn append_scaled(images_bhwc: &mut Vec<f32>, pixels_hwc: &[u8]) {
     images_bhwc.extend(pixels_hwc.iter().map(|&pixel| f32::from(pixel) / 127.5 - 1.0));
 }
 

@@ -10,6 +10,9 @@ use crate::{Error, Result};
 pub struct DataConfig {
     /// `digits` for the built-in images, else the path of a folder.
     pub source: String,
+    /// Side of the images in pixels that the model sees; without it the source's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
     /// Parquet: the column of the images; empty means the only one with a `bytes` child.
     pub image_column: String,
     /// Parquet: the column of the labels; empty means `label`, `fine_label` or `labels`.
@@ -40,6 +43,7 @@ impl Default for DataConfig {
     fn default() -> Self {
         DataConfig {
             source: "digits".into(),
+            image_size: None,
             image_column: String::new(),
             label_column: String::new(),
             validation_fraction: 0.1,

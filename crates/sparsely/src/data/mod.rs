@@ -19,7 +19,7 @@ mod source;
 mod split;
 
 pub use augment::{mixup, one_hot, smooth_labels};
-pub use batch::{Batch, sequential};
+pub use batch::{Batch, append_scaled, sequential};
 pub use config::{AugmentConfig, DataConfig};
 pub use dataset::Dataset;
 pub use image::{ImageShape, MAX_DECODED_BYTES, MAX_SIDE, load_image};

@@ -96,6 +96,11 @@ impl ModelConfig {
         (self.image_size / self.patch_size).pow(2)
     }
 
+    /// Values of one image.
+    pub fn image_pixels(&self) -> usize {
+        self.image_size * self.image_size * self.channels
+    }
+
     /// Tokens of one image, L.
     pub fn length(&self) -> usize {
         self.num_patches() + usize::from(self.classifier == Classifier::Token)

@@ -5,7 +5,7 @@ use crate::Result;
 use sparsely_tensor::{Activation, Var};
 
 /// Initial biases of an MLP, dense or expert: N(0, 1e-6²).
-pub const MLP_BIAS: Init = Init::Normal { std: 1e-6 };
+pub(super) const MLP_BIAS: Init = Init::Normal { std: 1e-6 };
 
 /// y = GELU(x W₁ + b₁) W₂ + b₂.
 #[derive(Clone, Debug)]

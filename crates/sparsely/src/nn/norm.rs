@@ -5,7 +5,7 @@ use crate::Result;
 use sparsely_tensor::{Param, Var};
 
 /// Added to the variance, as in the reference.
-pub const LAYER_NORM_EPS: f32 = 1e-6;
+const LAYER_NORM_EPS: f32 = 1e-6;
 
 /// y = (x − mean) / √(var + 1e-6) · scale + bias.
 #[derive(Clone, Debug)]

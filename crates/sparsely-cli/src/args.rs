@@ -1,0 +1,219 @@
+//! What can be typed.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use sparsely::moe::{Capacity, Dial, Group, Priority};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Sparse mixture-of-experts transformers, trained and run on the machine you have.
+#[derive(Parser)]
+#[command(name = "sparsely", version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// Threads to compute with [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Train a model, or go on with a run
+    Train(TrainArgs),
+    /// Evaluate a run's best model
+    Eval(EvalArgs),
+    /// Name what is in images
+    Predict(PredictArgs),
+    /// Logits of an array of images, for comparison with other implementations
+    Logits(LogitsArgs),
+    /// Measure this machine
+    Bench(BenchArgs),
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct TrainArgs {
+    /// What to train: `digits`, or `vit-` or `vmoe-` and a size such as `ti4` or `s32`
+    #[arg(long, default_value = "digits", conflicts_with = "resume")]
+    pub(crate) preset: String,
+    /// `digits`, or a folder: IDX files, Parquet files, or one sub-folder of images per class
+    #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]
+    pub(crate) data: Option<String>,
+    /// Where the run goes [default: the next number in runs/]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]
+    pub(crate) out: Option<PathBuf>,
+    /// Change a setting, such as model.moe.num_experts=8 (may be repeated)
+    #[arg(long = "set", value_name = "PATH=VALUE", conflicts_with = "resume")]
+    pub(crate) sets: Vec<String>,
+    /// Decides everything that is drawn
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) seed: Option<u64>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "RUN")]
+    pub(crate) resume: Option<PathBuf>,
+}
+
+/// Routing that differs from the run's own; each image is routed alone unless `--group` says otherwise.
+#[derive(ClapArgs)]
+pub(crate) struct DialArgs {
+    /// Selected experts per token
+    #[arg(long, value_name = "K")]
+    k: Option<usize>,
+    /// Capacity factor (such as 1.05), `exact:SEATS` or `unlimited`
+    #[arg(long, value_parser = parse_capacity)]
+    capacity: Option<Capacity>,
+    /// Which tokens are seated first
+    #[arg(long)]
+    priority: Option<PriorityArg>,
+    /// Images that are routed together (such as 8), or `tokens:N`
+    #[arg(long, value_parser = parse_group)]
+    group: Option<Group>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PriorityArg {
+    /// By position in the group
+    #[value(alias = "vanilla")]
+    Position,
+    /// Batch prioritized, by the largest gate
+    #[value(alias = "bpr", alias = "max")]
+    MaxGate,
+    /// Batch prioritized, by the sum of the K gates
+    #[value(alias = "sum")]
+    SumGates,
+}
+
+impl DialArgs {
+    /// Whether any routing was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.k.is_none() && self.capacity.is_none() && self.priority.is_none() && self.group.is_none()
+    }
+
+    /// `base` with what was asked for.
+    pub(crate) fn over(&self, base: Dial) -> Dial {
+        let priority = self.priority.map(|priority| match priority {
+            PriorityArg::Position => Priority::Position,
+            PriorityArg::MaxGate => Priority::MaxGate,
+            PriorityArg::SumGates => Priority::SumGates,
+        });
+        Dial {
+            num_selected: self.k.or(base.num_selected),
+            capacity: self.capacity.or(base.capacity),
+            priority: priority.or(base.priority),
+            group: self.group.or(base.group),
+        }
+    }
+}
+
+fn parse_capacity(text: &str) -> Result<Capacity, String> {
+    if text == "unlimited" {
+        return Ok(Capacity::Unlimited);
+    }
+    if let Some(seats) = text.strip_prefix("exact:") {
+        let seats = seats.parse().ok().filter(|seats| *seats > 0);
+        return seats.map(|seats| Capacity::Exact { seats }).ok_or("exact: needs at least 1 seat".into());
+    }
+    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
+    factor.map(Capacity::factor).ok_or("expected a factor above 0, exact:SEATS or unlimited".into())
+}
+
+fn parse_group(text: &str) -> Result<Group, String> {
+    let number = |text: &str| text.parse().ok().filter(|n| *n > 0);
+    match text.strip_prefix("tokens:") {
+        Some(tokens) => number(tokens).map(|n| Group::Tokens { n }),
+        None => number(text).map(|n| Group::Images { n }),
+    }
+    .ok_or("expected a number of images, or tokens:N".into())
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct EvalArgs {
+    /// The run's folder
+    pub(crate) run: PathBuf,
+    /// Which images
+    #[arg(long, default_value = "test")]
+    pub(crate) split: SplitArg,
+    /// Another data set with the same classes
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<String>,
+    #[command(flatten)]
+    pub(crate) dial: DialArgs,
+    /// Images that are computed together
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<NonZeroUsize>,
+    /// One line of JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum SplitArg {
+    /// Training images
+    Train,
+    /// Images held out for decisions
+    Validation,
+    /// Images held out for reports
+    Test,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct PredictArgs {
+    /// The run's folder
+    pub(crate) run: PathBuf,
+    /// Image files
+    #[arg(required = true)]
+    pub(crate) images: Vec<PathBuf>,
+    /// How many classes to name
+    #[arg(long, default_value = "3", value_name = "N")]
+    pub(crate) top: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) dial: DialArgs,
+    /// One line of JSON per image instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct LogitsArgs {
+    /// A run's folder, in place of --config and --params
+    #[arg(conflicts_with_all = ["config", "params"], required_unless_present_all = ["config", "params"])]
+    pub(crate) run: Option<PathBuf>,
+    /// The reference's configuration of a model (JSON)
+    #[arg(long, value_name = "JSON", requires = "params")]
+    pub(crate) config: Option<PathBuf>,
+    /// The reference's parameters (npz or safetensors)
+    #[arg(long, value_name = "NPZ", requires = "config")]
+    pub(crate) params: Option<PathBuf>,
+    /// Images [B, H, W, C], f32 in [-1, 1] (npy)
+    #[arg(long, value_name = "NPY")]
+    pub(crate) input: PathBuf,
+    /// Where the logits [B, V] go (npy)
+    #[arg(long, value_name = "NPY")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) dial: DialArgs,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct BenchArgs {
+    /// What to measure
+    #[arg(default_value = "train")]
+    pub(crate) what: BenchKind,
+    /// Only this model (as printed in the field `model`)
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Images of a step
+    #[arg(long, default_value = "64", value_name = "N")]
+    pub(crate) batch: NonZeroUsize,
+    /// Steps that are timed, after three that are not
+    #[arg(long, default_value = "12", value_name = "N")]
+    pub(crate) steps: NonZeroUsize,
+    /// JSON lines instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum BenchKind {
+    /// Whole training steps
+    Train,
+}

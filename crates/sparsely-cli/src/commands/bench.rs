@@ -1,0 +1,117 @@
+//! `sparsely bench`: whole training steps on this machine, to be run beside `bench/peers/`.
+
+use crate::args::{BenchArgs, BenchKind};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use sparsely::data::{Batch, one_hot};
+use sparsely::model::{ModelConfig, Vit};
+use sparsely::moe::{Capacity, Group, MoeConfig, Placement, RouterConfig};
+use sparsely::train::{TrainConfig, Trainer};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Steps before the clock starts: pages are touched and buffers pooled.
+const WARM_UP: u64 = 3;
+
+/// The models that are measured: width 192, 6 blocks, 3 heads, MLP 768, 64 tokens, 10 classes.
+fn models() -> Vec<(&'static str, ModelConfig)> {
+    let dense = ModelConfig {
+        image_size: 32,
+        channels: 3,
+        patch_size: 4,
+        depth: 6,
+        width: 192,
+        heads: 3,
+        mlp_width: 768,
+        moe: None,
+        ..ModelConfig::default()
+    };
+    let sparse = |k: usize, placement: Placement| {
+        let capacity = Capacity::factor(1.05);
+        let router = RouterConfig { num_selected: k, capacity, ..RouterConfig::default() };
+        let group = Group::Images { n: 8 };
+        let moe = MoeConfig { num_experts: 8, router, placement, group, ..MoeConfig::default() };
+        ModelConfig { moe: Some(moe), ..dense.clone() }
+    };
+    vec![
+        ("vit-192x6", dense.clone()),
+        ("vmoe-192x6-e8-k1-last2", sparse(1, Placement::LastN { n: 2 })),
+        ("vmoe-192x6-e8-k2-last2", sparse(2, Placement::LastN { n: 2 })),
+        ("vmoe-192x6-e8-k1-every2", sparse(1, Placement::Every { n: 2 })),
+        ("vmoe-192x6-e8-k2-every2", sparse(2, Placement::Every { n: 2 })),
+    ]
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let BenchKind::Train = args.what;
+    match &args.model {
+        Some(name) => measure(name, args)?,
+        // Each model in a process of its own, so that its peak memory is its own.
+        None => {
+            for (name, _) in models() {
+                let this = std::env::current_exe().context("cannot find this program")?;
+                let again = std::env::args_os().skip(1);
+                let status = Command::new(this).args(again).args(["--model", name]).status();
+                if !status.context("cannot run this program again")?.success() {
+                    bail!("measuring {name} failed");
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(name: &str, args: &BenchArgs) -> Result<()> {
+    let all = models();
+    let Some((_, config)) = all.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+        bail!("there is no model `{name}` to measure; there are {}", known.join(", "));
+    };
+    let (model, params) = Vit::init(config, 0)?;
+    let train = TrainConfig { batch_size: args.batch.get(), ..TrainConfig::default() };
+    let batch = synthetic(config, args.batch.get());
+    let mut trainer = Trainer::new(model, params, train, 0, 10_000);
+    let mut seconds = Vec::new();
+    for step in 0..WARM_UP + args.steps.get() as u64 {
+        let begin = Instant::now();
+        trainer.step(step, &batch)?;
+        if step >= WARM_UP {
+            seconds.push(begin.elapsed().as_secs_f64());
+        }
+    }
+    seconds.sort_by(f64::total_cmp);
+    let images_per_second = args.batch.get() as f64 / seconds[seconds.len() / 2];
+    let threads = rayon::current_num_threads();
+    let peak = peak_bytes();
+    if args.json {
+        let line = json!({
+            "model": name, "precision": "f32", "threads": threads, "batch": args.batch,
+            "images_per_second": images_per_second, "peak_bytes": peak,
+        });
+        println!("{line}");
+    } else {
+        let peak = peak.map_or("unknown".into(), |bytes| format!("{} MB", bytes / 1_000_000));
+        println!("{name}: {images_per_second:.1} images/s, {threads} threads, f32, peak {peak}");
+    }
+    Ok(())
+}
+
+/// Images and labels without structure: the time of a step does not depend on them.
+fn synthetic(config: &ModelConfig, batch: usize) -> Batch {
+    let pixels = batch * config.image_pixels();
+    let v = config.num_classes.unwrap_or(1);
+    let labels_b: Vec<u32> = (0..batch).map(|b| (b % v) as u32).collect();
+    Batch {
+        images_bhwc: (0..pixels).map(|i| (i * 7919 % 256) as f32 / 127.5 - 1.0).collect(),
+        targets_bv: one_hot(&labels_b, v),
+        labels_b,
+    }
+}
+
+/// Largest resident size of this process so far, where the system tells.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,69 @@
+//! `sparsely eval`.
+
+use super::{Trained, dial};
+use crate::args::{EvalArgs, SplitArg};
+use anyhow::{Result, bail};
+use serde_json::json;
+use sparsely::data::Dataset;
+use sparsely::eval::{Evaluation, evaluate};
+use std::process::ExitCode;
+
+pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
+    let Trained { mut config, saved, model, params } = Trained::load(&args.run)?;
+    if let Some(data) = &args.data {
+        config.data.source.clone_from(data);
+    }
+    config.eval.dial = dial(&args.dial, &model, config.eval.dial)?;
+    if let Some(batch) = args.batch {
+        config.eval.batch_size = batch.get();
+    }
+    let dataset = Dataset::open(&config.data, Some(saved.model.image_size), config.seed)?;
+    if dataset.class_names != saved.class_names || dataset.channels != saved.model.channels {
+        bail!(
+            "the model knows {} classes in {} channels, the data have {} in {}: not the same",
+            saved.class_names.len(),
+            saved.model.channels,
+            dataset.class_names.len(),
+            dataset.channels
+        );
+    }
+    let (name, split) = match args.split {
+        SplitArg::Train => ("train", &dataset.train),
+        SplitArg::Validation => ("validation", &dataset.validation),
+        SplitArg::Test => ("test", &dataset.test),
+    };
+    let evaluation = evaluate(&model, &params, split, &config.eval, config.train.loss.into())?;
+    if args.json {
+        let mut line = json!({ "split": name, "step": saved.step });
+        line.as_object_mut().expect("an object").extend(fields(&evaluation));
+        println!("{line}");
+    } else {
+        print(name, &evaluation);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fields(evaluation: &Evaluation) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(evaluation) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => unreachable!("an evaluation is an object of numbers"),
+    }
+}
+
+fn print(name: &str, evaluation: &Evaluation) {
+    println!("top-5 {:.1} %", 100.0 * evaluation.top5);
+    println!("loss {:.4}", evaluation.loss);
+    println!("time {:.3} ms/image", 1e3 * evaluation.seconds_per_image);
+    for layer in &evaluation.layers {
+        println!(
+            "block {}: dropped {:.1} %, imbalance {:.2}, capacity factor {:.2}, load {:?}",
+            layer.block,
+            100.0 * layer.dropped_share,
+            layer.imbalance,
+            layer.actual_capacity_factor,
+            layer.asked
+        );
+    }
+    println!("dropped {:.1} %", 100.0 * evaluation.dropped_share);
+    println!("{name} top-1 {:.1} % (n={})", 100.0 * evaluation.top1, evaluation.n);
+}

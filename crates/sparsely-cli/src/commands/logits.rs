@@ -1,0 +1,60 @@
+//! `sparsely logits`: for comparison with other implementations, on their files.
+
+use super::{Trained, dial};
+use crate::args::LogitsArgs;
+use anyhow::{Context, Result, bail};
+use sparsely::checkpoint::{Array, read_npy, read_npz, read_safetensors, reference, write_npy};
+use sparsely::model::Vit;
+use sparsely::moe::Dial;
+use sparsely::nn::Mode;
+use sparsely_tensor::{Pool, Slab, Tape};
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
+    let input: Array = read_npy(&args.input)?;
+    let [_, height, width, channels] = input.shape[..] else {
+        bail!("`{}`: expected images [B, H, W, C], got shape {:?}", args.input.display(), input.shape);
+    };
+    if height != width {
+        bail!("`{}`: expected square images, got {height}×{width}", args.input.display());
+    }
+    let (model, params) = match (&args.run, &args.config, &args.params) {
+        (Some(run), _, _) => {
+            let trained = Trained::load(run)?;
+            (trained.model, trained.params)
+        }
+        (None, Some(config), Some(params)) => load_reference(config, params, [height, channels])?,
+        _ => unreachable!("clap asks for a run, or a configuration and parameters"),
+    };
+    let expected = [model.config().image_size, model.config().channels];
+    if expected != [height, channels] {
+        bail!(
+            "`{}`: expected images of {2}×{2}×{3}, got {height}×{height}×{1}",
+            args.input.display(), channels, expected[0], expected[1]
+        );
+    }
+    // Routed as the configuration says: that is what is compared.
+    let dial = dial(&args.dial, &model, Dial::default())?;
+    let pool = Pool::new();
+    let tape = Tape::inference(&params, &pool);
+    let logits = model.forward(&tape, &input.values, &dial, &mut Mode::Eval)?.logits_bv;
+    let output = Array { shape: logits.shape().axes().to_vec(), values: logits.values().to_vec() };
+    write_npy(&args.output, &output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load_reference(config: &Path, params: &Path, [size, channels]: [usize; 2]) -> Result<(Vit, Slab)> {
+    let text = std::fs::read_to_string(config)
+        .with_context(|| format!("cannot read `{}`", config.display()))?;
+    let json = serde_json::from_str(&text)
+        .with_context(|| format!("`{}` is not JSON", config.display()))?;
+    let config = reference::parse_config(&json, size, channels)?;
+    let arrays = match params.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => read_safetensors(params)?.0,
+        _ => read_npz(params)?,
+    };
+    let (model, fresh) = Vit::init(&config, 0)?;
+    let params = reference::from_arrays(&config, fresh.layout(), &arrays, params)?;
+    Ok((model, params))
+}

@@ -1,0 +1,42 @@
+//! One verb a file.
+
+pub(crate) mod bench;
+pub(crate) mod eval;
+pub(crate) mod logits;
+pub(crate) mod predict;
+pub(crate) mod train;
+
+use crate::args::DialArgs;
+use anyhow::{Result, bail};
+use sparsely::checkpoint::RunFolder;
+use sparsely::eval::SavedModel;
+use sparsely::model::Vit;
+use sparsely::moe::Dial;
+use sparsely::train::RunConfig;
+use sparsely_tensor::Slab;
+use std::path::Path;
+
+/// A run whose model is used.
+pub(crate) struct Trained {
+    pub(crate) config: RunConfig,
+    pub(crate) saved: SavedModel,
+    pub(crate) model: Vit,
+    pub(crate) params: Slab,
+}
+
+impl Trained {
+    pub(crate) fn load(path: &Path) -> Result<Trained> {
+        let folder = RunFolder::open(path)?;
+        let config = RunConfig::from_toml(&folder.config()?, &folder.config_path())?;
+        let (saved, model, params) = SavedModel::load(&folder)?;
+        Ok(Trained { config, saved, model, params })
+    }
+}
+
+/// `base` with the routing that was asked for; refused for a model without experts.
+pub(crate) fn dial(args: &DialArgs, model: &Vit, base: Dial) -> Result<Dial> {
+    if model.config().moe.is_none() && !args.is_empty() {
+        bail!("routing was asked of a dense model: it has no experts");
+    }
+    Ok(args.over(base))
+}

@@ -1,0 +1,71 @@
+//! `sparsely train`.
+
+use crate::args::TrainArgs;
+use crate::progress::Progress;
+use crate::{ERROR, NO};
+use anyhow::{Context, Result, bail};
+use sparsely::config::overlay::apply_set;
+use sparsely::train::{Outcome, RunConfig, preset, resume, start};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where runs without a folder of their own go.
+const ROOT: &str = "runs";
+
+pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
+    let stop = stop_on_signals()?;
+    let mut progress = Progress::new();
+    let outcome = match &args.resume {
+        Some(folder) => resume(folder, &stop, &mut progress),
+        None => start(configure(args)?, args.out.as_deref(), Path::new(ROOT), &stop, &mut progress),
+    };
+    progress.clear();
+    match outcome? {
+        Outcome::Finished(test) => {
+            println!("test top-1 {:.1} % (n={})", 100.0 * test.top1, test.n);
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Stopped { step } => {
+            let folder = progress.folder().display();
+            println!("stopped after step {step}; go on with: sparsely train --resume {folder}");
+            Ok(ExitCode::from(NO))
+        }
+    }
+}
+
+fn configure(args: &TrainArgs) -> Result<RunConfig> {
+    let mut base = preset(&args.preset)?;
+    if let Some(data) = &args.data {
+        base.data.source.clone_from(data);
+    }
+    if let Some(seed) = args.seed {
+        base.seed = seed;
+    }
+    let config = apply_set(&base, &args.sets)?;
+    // The data decide these three; a setting that would be overwritten is a mistake to tell.
+    let decided = [
+        ("image_size", base.model.image_size != config.model.image_size, " (set data.image_size)"),
+        ("channels", base.model.channels != config.model.channels, ""),
+        ("num_classes", base.model.num_classes != config.model.num_classes, ""),
+    ];
+    if let Some((name, _, instead)) = decided.iter().find(|(_, changed, _)| *changed) {
+        bail!("model.{name} cannot be set: it is the data's{instead}");
+    }
+    Ok(config)
+}
+
+/// Becomes true with the first Ctrl-C or SIGTERM; the second one ends the program at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(ERROR));
+        }
+        eprintln!("stopping after this step (again to stop at once, without saving)");
+    })
+    .context("cannot listen to signals")?;
+    Ok(stop)
+}

@@ -1,0 +1,138 @@
+//! What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sparsely::data::Dataset;
+use sparsely::eval::Evaluation;
+use sparsely::moe::RouterStats;
+use sparsely::train::{Observer, RunConfig, StepReport};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Time between plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Tells a person.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    folder: PathBuf,
+    batch_size: usize,
+    steps: [u64; 2],
+    begin: Instant,
+    last_line: Instant,
+    loss: Option<f64>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Progress {
+        let now = Instant::now();
+        Progress {
+            bar: None,
+            folder: PathBuf::new(),
+            batch_size: 0,
+            steps: [0, 0],
+            begin: now,
+            last_line: now,
+            loss: None,
+        }
+    }
+
+    /// The run's folder, once it is known.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes the bar, so that what follows stands on lines of its own.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => println!("{line}"),
+        }
+    }
+
+    fn describe(&self, report: &StepReport) -> String {
+        let done = report.step + 1 - self.steps[0];
+        let rate = done as f64 * self.batch_size as f64 / self.begin.elapsed().as_secs_f64();
+        let mut text = format!("loss {:.4}  {rate:.0} images/s", self.loss.unwrap_or(report.loss));
+        if !report.stats.is_empty() {
+            let mean = |f: fn(&RouterStats) -> f64| {
+                report.stats.iter().map(|(_, stats)| f(stats)).sum::<f64>() / report.stats.len() as f64
+            };
+            text += &format!(
+                "  imbalance {:.2}  dropped {:.1} %",
+                mean(RouterStats::imbalance),
+                100.0 * mean(RouterStats::dropped_share)
+            );
+        }
+        text
+    }
+
+    fn plain(&mut self, report: &StepReport) {
+        let is_last = report.step + 1 == self.steps[1];
+        if self.last_line.elapsed() < LINE_EVERY && !is_last {
+            return;
+        }
+        self.last_line = Instant::now();
+        let done = (report.step + 1 - self.steps[0]) as f64;
+        let left = (self.steps[1] - report.step - 1) as f64 * self.begin.elapsed().as_secs_f64() / done;
+        println!(
+            "step {}/{}  {}  {} left",
+            report.step + 1,
+            self.steps[1],
+            self.describe(report),
+            indicatif::HumanDuration(Duration::from_secs(left as u64))
+        );
+    }
+}
+
+impl Observer for Progress {
+    fn begin(&mut self, config: &RunConfig, dataset: &Dataset, folder: &Path, from: u64, to: u64) {
+        println!("{dataset}");
+        println!("run {}", folder.display());
+        if from > 0 {
+            println!("resumed after step {from} of {to}");
+        }
+        self.folder = folder.to_path_buf();
+        self.batch_size = config.train.batch_size;
+        self.steps = [from, to];
+        self.begin = Instant::now();
+        self.last_line = self.begin;
+        if std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template(
+                "{wide_bar} step {pos}/{len}  {msg}  {eta} left",
+            );
+            let bar = ProgressBar::new(to).with_position(from);
+            self.bar = Some(bar.with_style(style.expect("a template of our own")));
+        }
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        // A mean over about the last twenty steps: single batches jump.
+        self.loss = Some(self.loss.map_or(report.loss, |loss| 0.95 * loss + 0.05 * report.loss));
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(self.describe(report));
+                bar.set_position(report.step + 1);
+            }
+            None => self.plain(report),
+        }
+    }
+
+    fn validated(&mut self, step: u64, evaluation: &Evaluation, is_best: bool) {
+        if self.bar.is_none() && !is_best && step != self.steps[1] {
+            return;
+        }
+        self.say(&format!(
+            "step {step}  validation top-1 {:.1} %  loss {:.4}{}",
+            100.0 * evaluation.top1,
+            evaluation.loss,
+            if is_best { "  (best so far, saved)" } else { "" }
+        ));
+    }
+}

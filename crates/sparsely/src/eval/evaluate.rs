@@ -1,0 +1,223 @@
+//! One pass over a split.
+
+use super::EvalConfig;
+use crate::Result;
+use crate::data::{Batch, Split, sequential};
+use crate::model::Vit;
+use crate::moe::{Dial, Group, RouterStats};
+use crate::nn::Mode;
+use serde::Serialize;
+use sparsely_tensor::{CrossEntropy, Pool, Slab, Tape};
+use std::time::Instant;
+
+/// What a model does on a split.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// Images.
+    pub n: usize,
+    /// Share whose label has the largest logit, in [0, 1].
+    pub top1: f64,
+    /// Share whose label is among the five largest logits; 1 with five classes or fewer.
+    pub top5: f64,
+    /// Mean task loss.
+    pub loss: f64,
+    /// Share of the choices that found no seat, over all MoE layers.
+    pub dropped_share: f64,
+    /// Median over batches of the seconds of an image, decoding not counted.
+    pub seconds_per_image: f64,
+    /// One for each MoE layer.
+    pub layers: Vec<LayerLoad>,
+}
+
+/// What the router of one layer did.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerLoad {
+    /// Index of the block.
+    pub block: usize,
+    /// Largest load over mean load.
+    pub imbalance: f64,
+    /// Share of the choices that found no seat.
+    pub dropped_share: f64,
+    /// The capacity factor after rounding.
+    pub actual_capacity_factor: f64,
+    /// How often each expert was asked.
+    pub asked: Vec<u64>,
+}
+
+/// Evaluates a model.
+///
+/// # Errors
+/// If an image cannot be decoded or the routing cannot work.
+pub fn evaluate(
+    model: &Vit,
+    params: &Slab,
+    split: &Split,
+    config: &EvalConfig,
+    loss: CrossEntropy,
+) -> Result<Evaluation> {
+    let pool = Pool::new();
+    let mut tally = Tally::default();
+    for batch in sequential(split, whole_groups(config))? {
+        for (part, dial) in parts(&batch?, config.dial, model.config().image_pixels()) {
+            tally.add(model, params, &pool, &part, &dial, loss)?;
+        }
+    }
+    Ok(tally.finish())
+}
+
+/// The batch size, raised so that groups of images fit.
+fn whole_groups(config: &EvalConfig) -> usize {
+    match config.dial.group {
+        Some(Group::Images { n }) => config.batch_size.next_multiple_of(n.max(1)),
+        _ => config.batch_size,
+    }
+}
+
+/// The batch; or, where groups of several images do not divide it, what they divide and the
+/// rest as a smaller group of its own.
+fn parts(batch: &Batch, dial: Dial, pixels: usize) -> Vec<(Batch, Dial)> {
+    let rest = match dial.group {
+        Some(Group::Images { n }) if n > 0 => batch.len() % n,
+        _ => 0,
+    };
+    let (whole, v) = (batch.len() - rest, batch.targets_bv.len() / batch.len().max(1));
+    let part = |from: usize, to: usize| Batch {
+        images_bhwc: batch.images_bhwc[from * pixels..to * pixels].to_vec(),
+        labels_b: batch.labels_b[from..to].to_vec(),
+        targets_bv: batch.targets_bv[from * v..to * v].to_vec(),
+    };
+    let small = Dial { group: Some(Group::Images { n: rest }), ..dial };
+    let parts = [(0, whole, dial), (whole, batch.len(), small)];
+    parts.into_iter().filter(|(from, to, _)| from < to).map(|(from, to, dial)| (part(from, to), dial)).collect()
+}
+
+#[derive(Default)]
+struct Tally {
+    n: usize,
+    top1: usize,
+    top5: usize,
+    loss: f64,
+    seconds_per_image: Vec<f64>,
+    stats: Vec<(usize, RouterStats)>,
+}
+
+impl Tally {
+    fn add(
+        &mut self,
+        model: &Vit,
+        params: &Slab,
+        pool: &Pool,
+        batch: &Batch,
+        dial: &Dial,
+        loss: CrossEntropy,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        let tape = Tape::inference(params, pool);
+        let output = model.forward(&tape, &batch.images_bhwc, dial, &mut Mode::Eval)?;
+        self.seconds_per_image.push(begin.elapsed().as_secs_f64() / batch.len() as f64);
+        let task = output.logits_bv.cross_entropy(loss, &batch.targets_bv)?;
+        self.loss += f64::from(task.values()[0]) * batch.len() as f64;
+        let v = output.logits_bv.shape().width();
+        for (logits, label) in output.logits_bv.values().chunks(v).zip(&batch.labels_b) {
+            let rank = rank_of(logits, *label as usize);
+            self.top1 += usize::from(rank < 1);
+            self.top5 += usize::from(rank < 5);
+        }
+        self.n += batch.len();
+        self.merge(output.stats);
+        Ok(())
+    }
+
+    fn merge(&mut self, stats: Vec<(usize, RouterStats)>) {
+        if self.stats.is_empty() {
+            self.stats = stats;
+            return;
+        }
+        for ((_, sum), (_, more)) in self.stats.iter_mut().zip(&stats) {
+            sum.merge(more);
+        }
+    }
+
+    fn finish(mut self) -> Evaluation {
+        self.seconds_per_image.sort_by(f64::total_cmp);
+        let median = self.seconds_per_image.get(self.seconds_per_image.len() / 2);
+        let mut all = RouterStats::default();
+        self.stats.iter().for_each(|(_, stats)| all.merge(stats));
+        let n = self.n.max(1) as f64;
+        Evaluation {
+            n: self.n,
+            top1: self.top1 as f64 / n,
+            top5: self.top5 as f64 / n,
+            loss: self.loss / n,
+            dropped_share: all.dropped_share(),
+            seconds_per_image: median.copied().unwrap_or(0.0),
+            layers: self.stats.iter().map(LayerLoad::from).collect(),
+        }
+    }
+}
+
+impl From<&(usize, RouterStats)> for LayerLoad {
+    fn from((block, stats): &(usize, RouterStats)) -> LayerLoad {
+        LayerLoad {
+            block: *block,
+            imbalance: stats.imbalance(),
+            dropped_share: stats.dropped_share(),
+            actual_capacity_factor: stats.actual_capacity_factor,
+            asked: stats.asked_e.clone(),
+        }
+    }
+}
+
+/// How many logits come before the label's: larger ones, and equal ones of lower index. A NaN
+/// comes before everything, so that a broken model is not counted as right.
+fn rank_of(logits: &[f32], label: usize) -> usize {
+    let own = logits[label];
+    let before = |(v, x): (usize, &f32)| !(own > *x || own == *x && v >= label);
+    logits.iter().enumerate().filter(|(v, x)| *v != label && before((*v, x))).count()
+}
+
+/// Softmax (or sigmoid) probabilities of images `[B, H, W, C]` in [−1, 1] → `[B, V]`.
+///
+/// # Errors
+/// If the images are not of the model's size.
+pub fn class_probabilities(
+    model: &Vit,
+    params: &Slab,
+    images_bhwc: &[f32],
+    config: &EvalConfig,
+    loss: CrossEntropy,
+) -> Result<Vec<Vec<f64>>> {
+    let pool = Pool::new();
+    let mut probabilities = Vec::new();
+    for images in images_bhwc.chunks(whole_groups(config) * model.config().image_pixels()) {
+        let tape = Tape::inference(params, &pool);
+        let logits_bv = model.forward(&tape, images, &config.dial, &mut Mode::Eval)?.logits_bv;
+        let rows = logits_bv.values().chunks(logits_bv.shape().width());
+        probabilities.extend(rows.map(|row| probabilities_of(row, loss)));
+    }
+    Ok(probabilities)
+}
+
+fn probabilities_of(logits: &[f32], loss: CrossEntropy) -> Vec<f64> {
+    if loss == CrossEntropy::Sigmoid {
+        return logits.iter().map(|x| 1.0 / (1.0 + (-f64::from(*x)).exp())).collect();
+    }
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let exps: Vec<f64> = logits.iter().map(|x| (f64::from(*x) - max).exp()).collect();
+    let sum: f64 = exps.iter().sum();
+    exps.iter().map(|e| e / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rank_of_a_label_counts_larger_and_earlier_equal_logits() {
+        assert_eq!(rank_of(&[1.0, 3.0, 2.0], 1), 0);
+        assert_eq!(rank_of(&[1.0, 3.0, 2.0], 0), 2);
+        assert_eq!(rank_of(&[1.0, 1.0], 0), 0);
+        assert_eq!(rank_of(&[1.0, 1.0], 1), 1);
+        assert_eq!(rank_of(&[f32::NAN, f32::NAN], 0), 1);
+    }
+}

@@ -1,0 +1,70 @@
+//! A model as `model.safetensors` and `model.json` hold it.
+
+use crate::checkpoint::{ArrayRef, Model, RunFolder};
+use crate::model::{ModelConfig, Vit};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use sparsely_tensor::Slab;
+
+/// What parameters are parameters of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedModel {
+    /// The model.
+    pub model: ModelConfig,
+    /// One name for each class.
+    pub class_names: Vec<String>,
+    /// Steps that it learned for.
+    pub step: u64,
+}
+
+impl SavedModel {
+    /// Writes the model into the run's folder.
+    ///
+    /// # Errors
+    /// If the file system refuses; what was there stays.
+    pub fn save(&self, folder: &RunFolder, params: &Slab) -> Result<()> {
+        let json = serde_json::to_value(self).map_err(|e| Error::config(e.to_string()))?;
+        with_arrays(&[("", params)], |arrays| folder.save_model(arrays, &json))
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// If a file is missing or damaged, or parameters do not fit the configuration.
+    pub fn load(folder: &RunFolder) -> Result<(SavedModel, Vit, Slab)> {
+        let saved = folder.load_model()?;
+        let description: SavedModel = serde_json::from_value(saved.json.clone())
+            .map_err(|e| Error::format(&saved.path, "a description of a model", e.to_string()))?;
+        let (vit, mut params) = Vit::init(&description.model, 0)?;
+        fill(&saved, &mut params)?;
+        Ok((description, vit, params))
+    }
+}
+
+fn fill(saved: &Model, params: &mut Slab) -> Result<()> {
+    let layout = params.layout().clone();
+    let shapes: Vec<_> = layout.views().iter().map(|view| (&*view.name, view.param.shape())).collect();
+    let expected: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (*n, s.axes())).collect();
+    saved.check_shapes(&expected)?;
+    for view in layout.views() {
+        params.view_mut(&view.param).copy_from_slice(&saved.arrays[&view.name].values);
+    }
+    Ok(())
+}
+
+/// Calls `f` with the values of slabs as named arrays, each slab's prefix before its names.
+pub(crate) fn with_arrays<R>(slabs: &[(&str, &Slab)], f: impl FnOnce(&[ArrayRef<'_>]) -> R) -> R {
+    let named: Vec<_> = slabs
+        .iter()
+        .flat_map(|(prefix, slab)| {
+            let views = slab.layout().views().iter();
+            views.map(move |v| (format!("{prefix}{}", v.name), v.param.shape(), slab.view(&v.param)))
+        })
+        .collect();
+    let arrays: Vec<_> = named
+        .iter()
+        .map(|(name, shape, values)| ArrayRef { name, shape: shape.axes(), values })
+        .collect();
+    f(&arrays)
+}

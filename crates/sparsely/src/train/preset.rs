@@ -1,0 +1,91 @@
+//! Runs by name.
+
+use super::schedule::Decay;
+use super::{Optimizer, RunConfig, Schedule, Span, TrainConfig};
+use crate::data::AugmentConfig;
+use crate::model::{Classifier, ModelConfig, Variant};
+use crate::moe::{Group, MoeConfig, Placement};
+use crate::{Error, Result};
+
+/// The run of that name: `digits`, or `vit-` or `vmoe-` and a [`Variant`] such as `ti4` or `s32`.
+///
+/// `vmoe-` has 8 experts in the last two odd blocks, K = 2, routed over 8 images.
+///
+/// # Errors
+/// If there is none, with the names that there are.
+pub fn preset(name: &str) -> Result<RunConfig> {
+    let sized = |variant: &str| variant.parse::<Variant>().ok();
+    let (prefix, variant) = name.split_once('-').unwrap_or((name, ""));
+    match (prefix, sized(variant)) {
+        ("digits", None) if variant.is_empty() => Ok(digits()),
+        ("vit", Some(variant)) => Ok(transformer(variant, None)),
+        ("vmoe", Some(variant)) => Ok(transformer(variant, Some(last_two()))),
+        _ => Err(Error::Argument {
+            op: "preset",
+            expected: "`digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a patch, \
+                       such as `vmoe-ti4` or `vit-s32`"
+                .into(),
+            got: format!("`{name}`"),
+        }),
+    }
+}
+
+/// The embedded digits in under two minutes on two cores.
+fn digits() -> RunConfig {
+    let mut run = RunConfig::default();
+    run.data.augment = AugmentConfig { crop_padding: 1, label_smoothing: 0.1, ..Default::default() };
+    run
+}
+
+fn last_two() -> MoeConfig {
+    MoeConfig { group: Group::Images { n: 8 }, placement: Placement::LastN { n: 2 }, ..Default::default() }
+}
+
+/// Steps of AdamW that suit images of a few ten thousand; V-MoE's own recipe is for 300 million.
+fn transformer(variant: Variant, moe: Option<MoeConfig>) -> RunConfig {
+    let small = variant.patch_size <= 8;
+    let mut model = ModelConfig {
+        image_size: if small { 32 } else { 224 },
+        channels: 3,
+        classifier: if small { Classifier::Gap } else { Classifier::Token },
+        moe,
+        ..ModelConfig::default()
+    };
+    variant.apply(&mut model);
+    let mut run = RunConfig { model, ..RunConfig::default() };
+    run.data.image_size = (!small).then_some(224);
+    run.data.augment = AugmentConfig {
+        crop_padding: if small { 4 } else { 16 },
+        flip: true,
+        label_smoothing: 0.1,
+        ..Default::default()
+    };
+    run.train = TrainConfig {
+        length: Span::Epochs { n: 30 },
+        schedule: Schedule { lr_peak: 1e-3, warmup_steps: 500, decay: Decay::Cosine { lr_end: 0.0 } },
+        optimizer: Optimizer::Adamw { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05 },
+        ..TrainConfig::default()
+    };
+    run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_run_is_valid() {
+        for name in ["digits", "vit-ti4", "vmoe-ti4", "vmoe-s32", "vit-b16", "vmoe-l16", "vmoe-h14", "vmoe-15b14"] {
+            preset(name).unwrap().validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unknown_run_is_refused_with_the_names() {
+        assert_eq!(
+            preset("vmoe-x4").unwrap_err().to_string(),
+            "preset: expected `digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a \
+             patch, such as `vmoe-ti4` or `vit-s32`, got `vmoe-x4`"
+        );
+    }
+}
