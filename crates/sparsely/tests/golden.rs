@@ -10,6 +10,8 @@ mod case;
 mod losses;
 #[path = "golden/run.rs"]
 mod run;
+#[path = "golden/schedules.rs"]
+mod schedules;
 #[path = "golden/subject.rs"]
 mod subject;
 #[path = "golden/trajectory.rs"]
@@ -41,6 +43,15 @@ fn golden_cases_agree_with_the_reference() {
 }
 
 #[test]
+fn golden_bf16_cases_agree_where_nothing_is_rounded() {
+    let mut agreement = Agreement::default();
+    let checked = run::run_without_rounding(load_cases(), &mut agreement);
+    let is_committed = std::env::var_os("SPARSELY_GOLDEN").is_none();
+    agreement.require(checked > 0 || !is_committed, || "no case was compared".into());
+    agreement.finish();
+}
+
+#[test]
 fn golden_compute_capacity() {
     all_agree(units::compare_capacities);
 }
@@ -63,6 +74,11 @@ fn golden_importance_loss_of_balance_has_a_finite_gradient() {
 #[test]
 fn golden_initialisers() {
     all_agree(units::compare_initial_values);
+}
+
+#[test]
+fn golden_schedules() {
+    all_agree(schedules::compare);
 }
 
 fn all_agree(compare: fn(&mut Agreement)) {

@@ -28,6 +28,8 @@ pub(crate) struct Case {
     pub(crate) logits: Option<Array>,
     /// Logits in double precision of an evaluation case.
     pub(crate) logits_f64: Option<Array<f64>>,
+    /// Logits of a case that rounds through bfloat16, had it not.
+    pub(crate) logits_nobf16: Option<Array>,
     /// Mean auxiliary loss of an evaluation case.
     pub(crate) aux_f64: Option<f64>,
     /// Standard normals `[G, S, E]`, one array for each router that draws.
@@ -97,6 +99,7 @@ impl Case {
             labels: part("labels"),
             logits: part("logits"),
             logits_f64: case.get("logits_f64").cloned(),
+            logits_nobf16: part("logits_nobf16"),
             aux_f64: scalar("aux_f64"),
             noise: below(&case, "noise/").into_values().collect(),
             losses: losses.collect(),
@@ -117,7 +120,7 @@ fn packed(folder: &Path) -> Arrays<f64> {
 /// The arrays of an original folder, under the names that packing gives them.
 fn original(folder: &Path) -> Arrays<f64> {
     let mut case = Arrays::new();
-    for name in ["input", "labels", "logits", "logits_f64", "aux_f64"] {
+    for name in ["input", "labels", "logits", "logits_f64", "logits_nobf16", "aux_f64"] {
         let path = folder.join(format!("{name}.npy"));
         if path.is_file() {
             case.insert(name.into(), read_npy(&path).unwrap());

@@ -13,6 +13,7 @@ use crate::trajectory;
 const LOGITS: Quantity = Quantity { name: "logits", tolerance: 1e-5 };
 const AUXILIARY: Quantity = Quantity { name: "auxiliary loss", tolerance: 1e-5 };
 // Here the reference is of single precision too.
+const UNROUNDED_LOGITS: Quantity = Quantity { name: "logits without rounding", tolerance: 1e-5 };
 const NOISY_LOGITS: Quantity = Quantity { name: "logits under noise", tolerance: 1e-5 };
 const LOSSES: Quantity = Quantity { name: "training losses", tolerance: 1e-5 };
 const GRADIENTS: Quantity = Quantity { name: "gradients", tolerance: 1e-4 };
@@ -71,6 +72,35 @@ fn compare_outputs(
         agreement.check(AUXILIARY, &case.name, &[auxiliary(&output)], &[aux]);
     }
     Ok(())
+}
+
+/// Compares the cases that round through bfloat16 as if they did not; returns how many.
+pub(crate) fn run_without_rounding(cases: Vec<Case>, agreement: &mut Agreement) -> usize {
+    let mut checked = 0;
+    for mut case in cases {
+        let Some(logits) = case.logits_nobf16.take() else { continue };
+        if let Some(rounds) = case.config.pointer_mut("/encoder/moe/router/dispatcher/bfloat16") {
+            *rounds = false.into();
+        }
+        let subject = match Subject::new(&case) {
+            Err(Refusal::Unsupported) => continue,
+            Err(Refusal::Failure(failure)) => {
+                agreement.fail(format!("{}: {failure}", case.name));
+                continue;
+            }
+            Ok(subject) => subject,
+        };
+        checked += 1;
+        let tape = Tape::inference(&subject.params, &Pool::new());
+        match subject.forward(&tape, &case, &mut Mode::Eval) {
+            Err(failure) => agreement.fail(format!("{}: {failure}", case.name)),
+            Ok(output) => {
+                let ours = output.logits_bv.values();
+                agreement.check(UNROUNDED_LOGITS, &case.name, ours, &logits.values);
+            }
+        }
+    }
+    checked
 }
 
 fn compare_gradients(

@@ -7,12 +7,14 @@ use serde_json::Value;
 use sparsely::checkpoint::reference::to_arrays;
 use sparsely::nn::Mode;
 use sparsely::rng::{Purpose, stream};
+use sparsely::train::Schedule;
 use sparsely_tensor::optim::{Moments, Rule, Step, global_norm};
 use sparsely_tensor::{CrossEntropy, Layout, Slab};
 
 use crate::agreement::{Agreement, Quantity};
 use crate::case::Case;
 use crate::run::{WITHOUT_GRADIENT, train};
+use crate::schedules::schedule;
 use crate::subject::Subject;
 
 // Both programs are of single precision, and each step feeds its rounding to the next; Adam
@@ -94,8 +96,8 @@ struct Recipe {
     /// Patterns of whole names, the first that matches wins.
     decays: Vec<(String, f32)>,
     clip_norm: f64,
-    schedule: Value,
-    total_steps: f64,
+    schedule: Schedule,
+    total_steps: u64,
 }
 
 impl Recipe {
@@ -117,8 +119,8 @@ impl Recipe {
             rule,
             decays,
             clip_norm: optimizer["gradient_clip"]["global_norm"].as_f64().expect("a norm"),
-            schedule: optimizer["learning_rate"].clone(),
-            total_steps: total_steps.as_f64().expect("a number of steps"),
+            schedule: schedule(&optimizer["learning_rate"]),
+            total_steps: total_steps.as_u64().expect("a number of steps"),
         }
     }
 
@@ -126,28 +128,12 @@ impl Recipe {
     fn step(&self, index: usize, norm: f64) -> Step {
         Step {
             rule: self.rule,
-            lr: learning_rate(&self.schedule, self.total_steps, index as f64) as f32,
+            lr: self.schedule.at(index as u64, self.total_steps) as f32,
             decay: 1.0,
             number: index as u64 + 1,
             grad_scale: (self.clip_norm / norm).min(1.0) as f32,
         }
     }
-}
-
-/// The rate of a step, from 0: linear from 0 to the peak, then down to the end value.
-fn learning_rate(schedule: &Value, total_steps: f64, step: f64) -> f64 {
-    let number = |key: &str| schedule[key].as_f64().expect("a number");
-    let (peak, end, warmup) = (number("peak_value"), number("end_value"), number("warmup_steps"));
-    if step < warmup {
-        return peak * step / warmup;
-    }
-    let done = ((step - warmup) / (total_steps - warmup)).min(1.0);
-    let left = match schedule["schedule"].as_str() {
-        Some("warmup_linear_decay") => 1.0 - done,
-        Some("warmup_cosine_decay") => 0.5 + 0.5 * (std::f64::consts::PI * done).cos(),
-        other => panic!("schedule {other:?}"),
-    };
-    end + (peak - end) * left
 }
 
 /// The parameters in a layout whose decays are those of the patterns.
