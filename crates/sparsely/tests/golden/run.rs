@@ -36,7 +36,7 @@ pub(crate) fn run(cases: &[Case], agreement: &mut Agreement) -> Census {
             Err(Refusal::Failure(failure)) => agreement.fail(format!("{}: {failure}", case.name)),
             Ok(subject) => {
                 census.checked += 1;
-                if let Err(failure) = compare(case, subject, agreement) {
+                if let Err(failure) = compare(case, &subject, agreement) {
                     agreement.fail(format!("{}: {failure}", case.name));
                 }
             }
@@ -45,14 +45,14 @@ pub(crate) fn run(cases: &[Case], agreement: &mut Agreement) -> Census {
     census
 }
 
-fn compare(case: &Case, subject: Subject, agreement: &mut Agreement) -> Result<(), String> {
+fn compare(case: &Case, subject: &Subject, agreement: &mut Agreement) -> Result<(), String> {
     if case.trajectory.is_some() {
-        return trajectory::compare(case, &subject, agreement);
+        return trajectory::compare(case, subject, agreement);
     }
     if case.losses.is_empty() {
-        return compare_outputs(case, &subject, agreement);
+        return compare_outputs(case, subject, agreement);
     }
-    compare_gradients(case, &subject, agreement)
+    compare_gradients(case, subject, agreement)
 }
 
 fn compare_outputs(

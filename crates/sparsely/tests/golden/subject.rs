@@ -35,11 +35,12 @@ impl Subject {
         if height != width {
             return Err(Refusal::Failure(format!("images of {height}×{width}")));
         }
-        let config = parse_config(&case.config, height, channels).map_err(refusal)?;
-        let (vit, fresh) = Vit::init(&config, 0).map_err(failure)?;
+        let config =
+            parse_config(&case.config, height, channels).map_err(|error| refusal(&error))?;
+        let (vit, fresh) = Vit::init(&config, 0).map_err(|error| failure(&error))?;
         let layout = Arc::clone(fresh.layout());
         let params = from_arrays(&config, &layout, &case.params, Path::new(&case.name));
-        Ok(Subject { config, vit, params: params.map_err(failure)? })
+        Ok(Subject { config, vit, params: params.map_err(|error| failure(&error))? })
     }
 
     pub(crate) fn forward<'t>(
@@ -54,8 +55,8 @@ impl Subject {
 }
 
 /// Unsupported is only what has no other problem.
-fn refusal(error: Error) -> Refusal {
-    match &error {
+fn refusal(error: &Error) -> Refusal {
+    match error {
         Error::Config { problems } if problems.iter().all(|p| p.starts_with("unsupported")) => {
             Refusal::Unsupported
         }
@@ -63,7 +64,7 @@ fn refusal(error: Error) -> Refusal {
     }
 }
 
-fn failure(error: Error) -> Refusal {
+fn failure(error: &Error) -> Refusal {
     Refusal::Failure(error.to_string())
 }
 

@@ -2,7 +2,8 @@
 
 use crate::model::{Classifier, ModelConfig, Positions};
 use crate::moe::{
-    Capacity, ExpertInit, Group, LossWeights, MoeConfig, Placement, Priority, Rounding, RouterConfig,
+    Capacity, ExpertInit, Group, LossWeights, MoeConfig, Placement, Priority, Rounding,
+    RouterConfig,
 };
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -265,7 +266,11 @@ impl Router {
                     multiple_of: dispatcher.capacity_multiple_of.unwrap_or(1),
                 },
             },
-            priority: if dispatcher.batch_priority { Priority::MaxGate } else { Priority::Position },
+            priority: if dispatcher.batch_priority {
+                Priority::MaxGate
+            } else {
+                Priority::Position
+            },
             loss: LossWeights {
                 importance: self.importance_loss_weight,
                 load: self.load_loss_weight,

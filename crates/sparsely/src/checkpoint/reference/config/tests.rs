@@ -2,7 +2,7 @@ use super::*;
 use serde_json::json;
 
 /// A configuration in the words of the published ones, with `moe` as given.
-fn model(moe: Value) -> Value {
+fn model(moe: &Value) -> Value {
     json!({
         "name": "VisionTransformerMoe", "num_classes": 1000, "patch_size": [32, 32],
         "hidden_size": 512, "representation_size": 512,
@@ -12,13 +12,13 @@ fn model(moe: Value) -> Value {
     })
 }
 
-fn parse_moe(moe: Value) -> MoeConfig {
+fn parse_moe(moe: &Value) -> MoeConfig {
     parse_config(&model(moe), 224, 3).unwrap().moe.unwrap()
 }
 
 #[test]
 fn a_published_configuration_is_understood() {
-    let moe = parse_moe(json!({
+    let moe = parse_moe(&json!({
         "num_experts": 8, "layers": [5, 7], "dropout_rate": 0.0, "group_size": 400,
         "split_rngs": false,
         "router": {
@@ -43,7 +43,7 @@ fn a_published_configuration_is_understood() {
 
 #[test]
 fn what_is_left_out_is_what_the_reference_assumes() {
-    let moe = parse_moe(json!({
+    let moe = parse_moe(&json!({
         "num_experts": 4, "layers": [7], "group_size": 100,
         "router": { "dispatcher": { "capacity_factor": 1.5 } }
     }));
@@ -67,13 +67,13 @@ fn what_is_left_out_is_what_the_reference_assumes() {
 
 #[test]
 fn nothing_in_place_of_a_setting_is_its_absence() {
-    let moe = parse_moe(json!({
+    let moe = parse_moe(&json!({
         "num_experts": 4, "layers": [7], "group_size": 100, "split_rngs": ["params"],
         "router": { "dispatcher": { "capacity_factor": 1.5, "capacity_multiple_of": null } }
     }));
     assert_eq!(moe.router.capacity, Capacity::factor(1.5));
     assert_eq!(moe.expert_init, ExpertInit::Different);
-    let mut dense = model(Value::Null);
+    let mut dense = model(&Value::Null);
     dense["encoder"]["position_emb"] = Value::Null;
     dense["num_classes"] = json!(0);
     let dense = parse_config(&dense, 224, 3).unwrap();
@@ -83,7 +83,7 @@ fn nothing_in_place_of_a_setting_is_its_absence() {
 
 #[test]
 fn all_that_is_unsupported_is_told_at_once() {
-    let mut config = model(json!({
+    let mut config = model(&json!({
         "num_experts": 4, "layers": [7], "group_size": 100, "mlp_dim": 64,
         "router": { "dispatcher": { "capacity_factor": 1.5, "bfloat16": true } }
     }));
