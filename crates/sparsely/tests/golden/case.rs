@@ -28,6 +28,8 @@ pub(crate) struct Case {
     pub(crate) logits: Option<Array>,
     /// Logits in double precision of an evaluation case.
     pub(crate) logits_f64: Option<Array<f64>>,
+    /// Logits of a case that rounds through bfloat16, had it not.
+    pub(crate) logits_nobf16: Option<Array>,
     /// Mean auxiliary loss of an evaluation case.
     pub(crate) aux_f64: Option<f64>,
     /// Standard normals `[G, S, E]`, one array for each router that draws.
@@ -55,13 +57,18 @@ pub(crate) struct Losses {
 
 /// All cases of the committed fixtures, or of the folder in `SPARSELY_GOLDEN`, by name.
 pub(crate) fn load_cases() -> Vec<Case> {
-    let committed = || fixtures().to_path_buf();
-    let root = std::env::var_os("SPARSELY_GOLDEN").map_or_else(committed, PathBuf::from);
+    let root = root();
     let entries = fs::read_dir(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.retain(|folder| folder.join("config.json").is_file());
     folders.sort();
     folders.iter().map(|folder| Case::load(folder)).collect()
+}
+
+/// The folder in `SPARSELY_GOLDEN`, or of the committed fixtures.
+pub(crate) fn root() -> PathBuf {
+    let committed = || fixtures().to_path_buf();
+    std::env::var_os("SPARSELY_GOLDEN").map_or_else(committed, PathBuf::from)
 }
 
 /// The folder of the committed fixtures; those of single functions are in `units`.
@@ -92,6 +99,7 @@ impl Case {
             labels: part("labels"),
             logits: part("logits"),
             logits_f64: case.get("logits_f64").cloned(),
+            logits_nobf16: part("logits_nobf16"),
             aux_f64: scalar("aux_f64"),
             noise: below(&case, "noise/").into_values().collect(),
             losses: losses.collect(),
@@ -112,7 +120,7 @@ fn packed(folder: &Path) -> Arrays<f64> {
 /// The arrays of an original folder, under the names that packing gives them.
 fn original(folder: &Path) -> Arrays<f64> {
     let mut case = Arrays::new();
-    for name in ["input", "labels", "logits", "logits_f64", "aux_f64"] {
+    for name in ["input", "labels", "logits", "logits_f64", "logits_nobf16", "aux_f64"] {
         let path = folder.join(format!("{name}.npy"));
         if path.is_file() {
             case.insert(name.into(), read_npy(&path).unwrap());
@@ -137,7 +145,7 @@ fn entries(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 /// `STEM.safetensors` or `STEM.npz`, whichever is there.
-fn named<T: Element>(folder: &Path, stem: &str) -> Option<Arrays<T>> {
+pub(crate) fn named<T: Element>(folder: &Path, stem: &str) -> Option<Arrays<T>> {
     let safetensors = folder.join(format!("{stem}.safetensors"));
     let npz = folder.join(format!("{stem}.npz"));
     if safetensors.is_file() {
@@ -169,7 +177,8 @@ fn to_f32(array: &Array<f64>) -> Array {
     Array { shape: array.shape.clone(), values }
 }
 
-fn json(path: &Path) -> Option<Value> {
+/// A file of JSON, if it is there.
+pub(crate) fn json(path: &Path) -> Option<Value> {
     let text = path.is_file().then(|| fs::read_to_string(path).unwrap())?;
     Some(serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
 }

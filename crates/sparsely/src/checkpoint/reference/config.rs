@@ -2,7 +2,8 @@
 
 use crate::model::{Classifier, ModelConfig, Positions};
 use crate::moe::{
-    Capacity, ExpertInit, Group, LossWeights, MoeConfig, Placement, Priority, Rounding, RouterConfig,
+    Capacity, ExpertInit, Group, LossWeights, MoeConfig, Placement, Priority, Rounding,
+    RouterConfig,
 };
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -40,10 +41,8 @@ struct Encoder {
     attention_dropout_rate: f32,
     #[serde(default)]
     attention_qk_norm: bool,
-    #[serde(default)]
-    position_emb: PositionEmb,
-    #[serde(default)]
-    moe: Moe,
+    position_emb: Option<PositionEmb>,
+    moe: Option<Moe>,
 }
 
 #[derive(Deserialize, Default)]
@@ -51,6 +50,7 @@ struct Encoder {
 struct PositionEmb {
     #[serde(default)]
     name: PositionName,
+    temperature: Option<f64>,
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -68,9 +68,25 @@ struct Moe {
     layers: Vec<usize>,
     num_experts: usize,
     group_size: usize,
-    dropout_rate: f32,
-    split_rngs: bool,
-    router: Router,
+    /// That of the encoder, unless given; as the width of the experts.
+    dropout_rate: Option<f32>,
+    mlp_dim: Option<usize>,
+    split_rngs: SplitRngs,
+    router: Option<Router>,
+}
+
+/// For all kinds of random numbers, or for those of the list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SplitRngs {
+    All(bool),
+    Kinds(Vec<String>),
+}
+
+impl Default for SplitRngs {
+    fn default() -> SplitRngs {
+        SplitRngs::All(false)
+    }
 }
 
 #[derive(Deserialize)]
@@ -82,7 +98,7 @@ struct Router {
     importance_loss_weight: f32,
     load_loss_weight: f32,
     gshard_loss_weight: f32,
-    dispatcher: Dispatcher,
+    dispatcher: Option<Dispatcher>,
 }
 
 impl Default for Router {
@@ -94,7 +110,7 @@ impl Default for Router {
             importance_loss_weight: 1.0,
             load_loss_weight: 1.0,
             gshard_loss_weight: 0.0,
-            dispatcher: Dispatcher::default(),
+            dispatcher: None,
         }
     }
 }
@@ -108,8 +124,11 @@ struct Dispatcher {
     capacity: Option<usize>,
     capacity_factor: Option<f64>,
     capacity_ceil_or_round: Rounding,
-    capacity_multiple_of: usize,
+    capacity_multiple_of: Option<usize>,
     batch_priority: bool,
+    /// Where its devices keep the tokens.
+    #[serde(rename = "partition_spec")]
+    _partition_spec: Value,
 }
 
 impl Default for Dispatcher {
@@ -121,8 +140,9 @@ impl Default for Dispatcher {
             capacity_factor: None,
             capacity_ceil_or_round: Rounding::Ceil,
             // Silently raises the factor; the reference does so unless told otherwise.
-            capacity_multiple_of: 4,
+            capacity_multiple_of: Some(4),
             batch_priority: false,
+            _partition_spec: Value::Null,
         }
     }
 }
@@ -154,15 +174,31 @@ pub fn parse_config(json: &Value, image_size: usize, channels: usize) -> Result<
 
 impl Model {
     fn unsupported(&self) -> Vec<String> {
-        let (encoder, moe) = (&self.encoder, &self.encoder.moe);
-        let dispatcher = &moe.router.dispatcher;
+        let encoder = &self.encoder;
+        let moe = encoder.moe.as_ref().filter(|moe| !moe.layers.is_empty());
+        let dispatcher =
+            moe.and_then(|moe| moe.router.as_ref()).and_then(|router| router.dispatcher.as_ref());
+        let temperature = encoder.position_emb.as_ref().and_then(|emb| emb.temperature);
         let checks = [
             (self.patch_size[0] != self.patch_size[1], "unsupported patches that are not square"),
             (encoder.attention_dropout_rate != 0.0, "unsupported dropout of attention weights"),
-            (dispatcher.bfloat16, "unsupported rounding through bfloat16"),
             (
-                !moe.layers.is_empty()
-                    && dispatcher.capacity.is_some() == dispatcher.capacity_factor.is_some(),
+                temperature.is_some_and(|temperature| temperature != 10_000.0),
+                "unsupported temperature of the positions",
+            ),
+            (
+                moe.and_then(|moe| moe.mlp_dim).is_some_and(|width| width != encoder.mlp_dim),
+                "unsupported experts of another width than the dense MLPs",
+            ),
+            (
+                dispatcher.is_some_and(|dispatcher| dispatcher.bfloat16),
+                "unsupported rounding through bfloat16",
+            ),
+            (
+                moe.is_some()
+                    && dispatcher.is_none_or(|dispatcher| {
+                        dispatcher.capacity.is_some() == dispatcher.capacity_factor.is_some()
+                    }),
                 "the dispatcher needs either `capacity` or `capacity_factor`",
             ),
         ];
@@ -179,9 +215,10 @@ impl Model {
             width: self.hidden_size,
             heads: encoder.num_heads,
             mlp_width: encoder.mlp_dim,
-            num_classes: self.num_classes,
+            // No classes and 0 classes are the same there.
+            num_classes: self.num_classes.filter(|classes| *classes > 0),
             classifier: self.classifier,
-            positions: match encoder.position_emb.name {
+            positions: match encoder.position_emb.unwrap_or_default().name {
                 PositionName::Learned => Positions::Learned,
                 PositionName::Sincos2d => Positions::Sincos2d,
                 PositionName::None => Positions::None,
@@ -190,27 +227,34 @@ impl Model {
             pre_logits: self.representation_size,
             head_bias: self.head_bias_init,
             dropout: encoder.dropout_rate,
-            moe: (!encoder.moe.layers.is_empty()).then(|| encoder.moe.into_config()),
+            moe: encoder
+                .moe
+                .filter(|moe| !moe.layers.is_empty())
+                .map(|moe| moe.into_config(encoder.dropout_rate)),
         }
     }
 }
 
 impl Moe {
-    fn into_config(self) -> MoeConfig {
+    fn into_config(self, dropout_rate: f32) -> MoeConfig {
+        let splits = match self.split_rngs {
+            SplitRngs::All(splits) => splits,
+            SplitRngs::Kinds(kinds) => kinds.iter().any(|kind| kind == "params"),
+        };
         MoeConfig {
             num_experts: self.num_experts,
             placement: Placement::Blocks { blocks: self.layers },
             group: Group::Tokens { n: self.group_size },
-            router: self.router.into_config(),
-            expert_dropout: self.dropout_rate,
-            expert_init: if self.split_rngs { ExpertInit::Different } else { ExpertInit::Equal },
+            router: self.router.unwrap_or_default().into_config(),
+            expert_dropout: self.dropout_rate.unwrap_or(dropout_rate),
+            expert_init: if splits { ExpertInit::Different } else { ExpertInit::Equal },
         }
     }
 }
 
 impl Router {
     fn into_config(self) -> RouterConfig {
-        let dispatcher = self.dispatcher;
+        let dispatcher = self.dispatcher.unwrap_or_default();
         RouterConfig {
             num_selected: self.num_selected_experts,
             noise_std: self.noise_std,
@@ -219,10 +263,14 @@ impl Router {
                 (None, factor) => Capacity::Factor {
                     factor: factor.unwrap_or(1.0),
                     rounding: dispatcher.capacity_ceil_or_round,
-                    multiple_of: dispatcher.capacity_multiple_of,
+                    multiple_of: dispatcher.capacity_multiple_of.unwrap_or(1),
                 },
             },
-            priority: if dispatcher.batch_priority { Priority::MaxGate } else { Priority::Position },
+            priority: if dispatcher.batch_priority {
+                Priority::MaxGate
+            } else {
+                Priority::Position
+            },
             loss: LossWeights {
                 importance: self.importance_loss_weight,
                 load: self.load_loss_weight,
@@ -232,3 +280,6 @@ impl Router {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 mod token_choice;
 
-pub use token_choice::TokenChoice;
+pub use token_choice::{TokenChoice, top_k};
 
 use super::{Dial, Routing};
 use crate::Result;

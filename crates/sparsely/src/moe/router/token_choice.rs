@@ -156,8 +156,9 @@ impl Choosing {
     }
 }
 
-/// Experts `[S, K]` of largest gate, largest first, ties to the lower index; and their gates.
-pub(crate) fn top_k(gates_se: &[f32], e: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
+/// Experts `[S, K]` of largest gate, largest first, ties to the lower index; and their gates, from
+/// `[S, E]`. K is at most E.
+pub fn top_k(gates_se: &[f32], e: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
     let mut order: Vec<u32> = Vec::with_capacity(e);
     let (mut choices, mut gates) = (Vec::new(), Vec::new());
     for gates_e in gates_se.chunks(e) {
