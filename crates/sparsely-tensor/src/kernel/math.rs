@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn gelu_slope_is_the_central_difference_of_gelu() {
-        let exact = |x: f64| 0.5 * x * (1.0 + (0.797_884_560_8 * (x + 0.044_715 * x * x * x)).tanh());
+        let exact =
+            |x: f64| 0.5 * x * (1.0 + (0.797_884_560_8 * (x + 0.044_715 * x * x * x)).tanh());
         let slope = |x: f64| (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5;
         assert!(worst(gelu::<Fused>, exact, (-6.0, 6.0)).1 < 2e-6);
         // 1 − t² keeps tanh's 4 ulp of 1 and is multiplied by up to 5 where it is not yet 0.
