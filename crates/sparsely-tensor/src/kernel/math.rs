@@ -36,7 +36,9 @@ pub fn exp<I: Isa>(x: f32) -> f32 {
     if x > 88.7 { f32::INFINITY } else { y }
 }
 
-/// tanh, within 4 ulp: a rational approximation (odd 13 over even 6), saturated at ±7.905.
+/// tanh, within 4 ulp: a rational approximation (odd 13 over even 6), ±1 beyond ±7.905.
+///
+/// Exactly ±1: the slopes of tanh and GELU multiply 1 − tanh² by powers of a large x.
 #[inline(always)]
 pub fn tanh<I: Isa>(x: f32) -> f32 {
     const LIMIT: f32 = 7.905_311;
@@ -52,7 +54,9 @@ pub fn tanh<I: Isa>(x: f32) -> f32 {
     let q = I::fma(c2, 1.198_258_4e-6, 1.185_347_1e-4);
     let q = I::fma(c2, q, 2.268_434_6e-3);
     let q = I::fma(c2, q, 4.893_525e-3);
-    c * p / q
+    let y = c * p / q;
+    let y = if x > LIMIT { 1.0 } else { y };
+    if x < -LIMIT { -1.0 } else { y }
 }
 
 /// erf, absolute error below 5e-7: a rational approximation (odd 13 over even 8) on [−4, 4].
