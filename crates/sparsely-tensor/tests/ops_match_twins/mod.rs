@@ -67,11 +67,17 @@ enum Use {
 }
 
 /// A sum of n terms of size 1 in f32 is wrong by about √n · 6e-8 of its own size √n; the longest
-/// here have 2000 terms, so 3e-6, and attention and GELU add a few 1e-6 of their own. What is
-/// wrong in substance is wrong by the size of a term. The size is that of the tensor's largest
-/// element, since small elements are small by cancellation, and at least `scale`, which is what
-/// terms may reach that cancel altogether: 1 but where a normalisation divides by a small σ.
+/// here have 2000 terms, so 3e-6, and attention and GELU add a few 1e-6 of their own; the worst
+/// seen is 2e-6. What is wrong in substance is wrong by the size of a term.
+///
+/// The size is that of the tensor's largest element, since small elements are small by
+/// cancellation, and at least `scale`: what terms may reach that cancel altogether, 1 but where a
+/// normalisation divides by a small σ.
 const ALLOWED: f64 = 1e-5;
+
+/// For the twins themselves in f32, which add up to 60,000 terms one by one where the operations
+/// sum by lanes and blocks or in f64: an operation may not be as wrong as its plain loop.
+const ALLOWED_TO_PLAIN_LOOPS: f64 = 1e-4;
 
 struct Case<'a, T> {
     twin: &'a T,
@@ -99,11 +105,10 @@ impl<T: Both> Case<'_, T> {
         let dy = uniform(y.len(), self.seed + 1);
         let grads = self.twin.backward(&inputs, &wide(&dy));
 
-        // The tolerance is no tighter than plain loops in f32 can meet.
         let narrow: Vec<Vec<f32>> = self.inputs.iter().map(|input| input.values.clone()).collect();
-        self.assert_close(&self.twin.forward(&narrow), &y, "twin in f32");
+        self.assert_within(ALLOWED_TO_PLAIN_LOOPS, &self.twin.forward(&narrow), &y, "twin in f32");
         for (got, want) in self.twin.backward(&narrow, &dy).iter().zip(&grads) {
-            self.assert_close(got, want, "gradient of the twin in f32");
+            self.assert_within(ALLOWED_TO_PLAIN_LOOPS, got, want, "gradient of the twin in f32");
         }
 
         let pool = self.poisoned_pool(y.len());
@@ -216,11 +221,15 @@ impl<T: Both> Case<'_, T> {
     }
 
     fn assert_close(&self, got: &[f32], want: &[f64], what: &str) {
+        self.assert_within(ALLOWED, got, want, what);
+    }
+
+    fn assert_within(&self, allowed: f64, got: &[f32], want: &[f64], what: &str) {
         assert_eq!(got.len(), want.len(), "{what}");
         let size = want.iter().fold(self.scale, |size, w| size.max(w.abs()));
         for (i, (got, want)) in got.iter().zip(want).enumerate() {
             let error = (f64::from(*got) - want).abs() / size;
-            assert!(error <= ALLOWED, "{what}[{i}]: {got} for {want}, size {size}");
+            assert!(error <= allowed, "{what}[{i}]: {got} for {want}, size {size}");
         }
     }
 }
