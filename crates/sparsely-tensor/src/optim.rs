@@ -83,7 +83,7 @@ impl Step {
             let Some(decay) = decay else { return };
             match self.rule {
                 Rule::AdamW { beta1, beta2, eps } => {
-                    adamw(p, g, m, v, self.adam(beta1, beta2, eps, decay))
+                    adamw(p, g, m, v, self.adam(beta1, beta2, eps, decay));
                 }
                 Rule::Sgd { momentum } => sgd(p, g, m, momentum, self.grad_scale, self.lr, decay),
             }

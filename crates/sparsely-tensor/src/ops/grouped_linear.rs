@@ -112,11 +112,7 @@ fn running_sum(counts: impl Iterator<Item = usize>) -> Vec<usize> {
 }
 
 /// Cuts `values` (rows of `width`, one an entry) at the borders of the blocks.
-fn cut<'a>(
-    blocks: Vec<Block>,
-    mut values: &'a mut [f32],
-    width: usize,
-) -> Vec<(Block, &'a mut [f32])> {
+fn cut(blocks: Vec<Block>, mut values: &mut [f32], width: usize) -> Vec<(Block, &mut [f32])> {
     let mut parts: Vec<_> = blocks
         .into_iter()
         .map(|block| {
