@@ -119,17 +119,18 @@ fn linear_of_one_row() {
 }
 
 #[test]
+fn linear_of_no_rows() {
+    linear(Activation::Identity, [0, 5, 3], true, true, 8);
+    linear(Activation::Gelu, [0, 5, 3], true, false, 9);
+}
+
+#[test]
 fn gelu_and_tanh_far_from_zero_are_straight() {
     // Slopes of GELU are 0 and 1 there; x·(1 − t²) must not bring the rounding of t back.
-    let params = Slab::zeros(Arc::new({
-        let mut layout = Layout::default();
-        layout.add("x", [6], 0.0);
-        layout
-    }));
-    let name = params.layout().views()[0].param;
-    let values = [-3e4, -100.0, -12.0, 12.0, 100.0, 3e4];
-    let mut params = params;
-    params.view_mut(&name).copy_from_slice(&values);
+    let mut layout = Layout::default();
+    let name = layout.add("x", [6], 0.0);
+    let mut params = Slab::zeros(Arc::new(layout));
+    params.view_mut(&name).copy_from_slice(&[-3e4, -100.0, -12.0, 12.0, 100.0, 3e4]);
     for (act, want) in
         [(Activation::Gelu, [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), (Activation::Tanh, [0.0; 6])]
     {
