@@ -82,7 +82,9 @@ impl Step {
         tasks.into_par_iter().for_each(|((((p, g), m), v), decay)| {
             let Some(decay) = decay else { return };
             match self.rule {
-                Rule::AdamW { beta1, beta2, eps } => adamw(p, g, m, v, self.adam(beta1, beta2, eps, decay)),
+                Rule::AdamW { beta1, beta2, eps } => {
+                    adamw(p, g, m, v, self.adam(beta1, beta2, eps, decay));
+                }
                 Rule::Sgd { momentum } => sgd(p, g, m, momentum, self.grad_scale, self.lr, decay),
             }
         });

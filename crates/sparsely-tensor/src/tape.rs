@@ -76,8 +76,7 @@ impl<'p> Tape<'p> {
     pub fn backward(&self, loss: &Var<'_>, grads: &mut Slab) -> Result<()> {
         if loss.shape.len() != 1 || grads.values().len() != self.params.values().len() {
             let got = format!("shape {:?}, {} gradients", loss.shape, grads.values().len());
-            let expected =
-                format!("a single element, {} gradients", self.params.values().len());
+            let expected = format!("a single element, {} gradients", self.params.values().len());
             return Err(Error::shape("backward", expected, got));
         }
         let mut pending: Vec<Option<Buffer>> = Vec::new();

@@ -125,7 +125,18 @@ mod tests {
 
     #[test]
     fn a_row_alone_has_the_bits_it_has_among_others() {
-        for (k, n) in [(1, 1), (16, 1), (192, 1), (192, 2), (192, 3), (192, 10), (48, 192), (768, 192), (3072, 40), (17, 33)] {
+        for (k, n) in [
+            (1, 1),
+            (16, 1),
+            (192, 1),
+            (192, 2),
+            (192, 3),
+            (192, 10),
+            (48, 192),
+            (768, 192),
+            (3072, 40),
+            (17, 33),
+        ] {
             let (a, b) = (random(200 * k, 1), random(k * n, 2));
             let mut all = vec![0.0; 200 * n];
             gemm_by_rows(mat_mut(&mut all, 200, n), Write::Replace, mat(&a, 200, k), mat(&b, k, n));

@@ -78,6 +78,8 @@ macro_rules! simd {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            // A loop of plain sums asks nothing of its set.
+            #[allow(clippy::extra_unused_type_parameters)]
             #[inline(always)]
             fn body<$isa: $crate::kernel::isa::Isa>($($arg: $ty),*) $(-> $ret)? $body
 

@@ -7,7 +7,12 @@ use super::isa::Isa;
 const LANES: usize = 16;
 
 #[inline(always)]
-fn lanes(f: impl Fn(usize) -> f32, len: usize, mut add: impl FnMut(f32, f32) -> f32, zero: f32) -> f32 {
+fn lanes(
+    f: impl Fn(usize) -> f32,
+    len: usize,
+    mut add: impl FnMut(f32, f32) -> f32,
+    zero: f32,
+) -> f32 {
     let mut acc = [zero; LANES];
     let whole = len / LANES * LANES;
     let mut i = 0;

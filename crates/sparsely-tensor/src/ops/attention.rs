@@ -37,12 +37,18 @@ impl<'t> Var<'t> {
         tape.record(out, move |backward, dy| {
             let values = qkv.value.as_f32();
             let mut d_qkv = backward.pool.take(DType::F32, values.len());
-            let images = d_qkv.as_f32_mut().par_chunks_mut(l * width).zip(values.par_chunks(l * width));
+            let images =
+                d_qkv.as_f32_mut().par_chunks_mut(l * width).zip(values.par_chunks(l * width));
             images.zip(dy.as_f32().par_chunks(l * d)).for_each(|((d_qkv, qkv), dy)| {
                 let [q, k, v] = thirds(mat(qkv, l, width));
                 let (dq, d_kv) = mat_mut(d_qkv, l, width).split_at_col_mut(d);
                 let (dk, dv) = d_kv.split_at_col_mut(d);
-                backward_heads(QkvMut { q: dq, k: dk, v: dv }, Qkv { q, k, v }, mat(dy, l, d), heads);
+                backward_heads(
+                    QkvMut { q: dq, k: dk, v: dv },
+                    Qkv { q, k, v },
+                    mat(dy, l, d),
+                    heads,
+                );
             });
             backward.give(qkv.grad, d_qkv);
         });
@@ -64,7 +70,8 @@ impl<'t> Var<'t> {
         }
         let tape = self.tape;
         let mut y = tape.take(b * q_len * d);
-        let images = y.as_f32_mut().par_chunks_mut(q_len * d).zip(self.values().par_chunks(q_len * d));
+        let images =
+            y.as_f32_mut().par_chunks_mut(q_len * d).zip(self.values().par_chunks(q_len * d));
         images.zip(kv.values().par_chunks(l * width)).for_each(|((y, q), kv)| {
             let (k, v) = mat(kv, l, width).split_at_col(d);
             forward_heads(mat_mut(y, q_len, d), Qkv { q: mat(q, q_len, d), k, v }, heads);
@@ -77,13 +84,23 @@ impl<'t> Var<'t> {
             let mut dq = backward.pool.take(DType::F32, q_values.len());
             let mut d_kv = backward.pool.take(DType::F32, kv_values.len());
             let inputs = q_values.par_chunks(q_len * d).zip(kv_values.par_chunks(l * width));
-            let outputs = dq.as_f32_mut().par_chunks_mut(q_len * d).zip(d_kv.as_f32_mut().par_chunks_mut(l * width));
-            outputs.zip(inputs).zip(dy.as_f32().par_chunks(q_len * d)).for_each(|(((dq, d_kv), (q, kv)), dy)| {
-                let (k, v) = mat(kv, l, width).split_at_col(d);
-                let (dk, dv) = mat_mut(d_kv, l, width).split_at_col_mut(d);
-                let grads = QkvMut { q: mat_mut(dq, q_len, d), k: dk, v: dv };
-                backward_heads(grads, Qkv { q: mat(q, q_len, d), k, v }, mat(dy, q_len, d), heads);
-            });
+            let outputs = dq
+                .as_f32_mut()
+                .par_chunks_mut(q_len * d)
+                .zip(d_kv.as_f32_mut().par_chunks_mut(l * width));
+            outputs.zip(inputs).zip(dy.as_f32().par_chunks(q_len * d)).for_each(
+                |(((dq, d_kv), (q, kv)), dy)| {
+                    let (k, v) = mat(kv, l, width).split_at_col(d);
+                    let (dk, dv) = mat_mut(d_kv, l, width).split_at_col_mut(d);
+                    let grads = QkvMut { q: mat_mut(dq, q_len, d), k: dk, v: dv };
+                    backward_heads(
+                        grads,
+                        Qkv { q: mat(q, q_len, d), k, v },
+                        mat(dy, q_len, d),
+                        heads,
+                    );
+                },
+            );
             backward.give(q.grad, dq);
             backward.give(kv.grad, d_kv);
         });

@@ -62,7 +62,8 @@ impl<'t> Var<'t> {
         let mut dx = tape.take(b * v);
         let mut row_grad = vec![0.0; v];
         let mut total = 0.0;
-        let rows = self.values().chunks(v).zip(targets.chunks(v)).zip(dx.as_f32_mut().chunks_mut(v));
+        let rows =
+            self.values().chunks(v).zip(targets.chunks(v)).zip(dx.as_f32_mut().chunks_mut(v));
         for ((logits, targets), dx) in rows {
             total += kind.row(logits, targets, &mut row_grad);
             dx.iter_mut().zip(&row_grad).for_each(|(d, g)| *d = (*g / b as f64) as f32);

@@ -89,10 +89,9 @@ impl RowGroups {
         (0..self.num_groups())
             .flat_map(|group| {
                 let Range { start, end } = self.group(group);
-                (start..end).step_by(ROW_BLOCK).map(move |first| Block {
-                    group,
-                    entries: first..(first + ROW_BLOCK).min(end),
-                })
+                (start..end)
+                    .step_by(ROW_BLOCK)
+                    .map(move |first| Block { group, entries: first..(first + ROW_BLOCK).min(end) })
             })
             .collect()
     }
@@ -113,11 +112,12 @@ fn running_sum(counts: impl Iterator<Item = usize>) -> Vec<usize> {
 }
 
 /// Cuts `values` (rows of `width`, one an entry) at the borders of the blocks.
-fn cut<'a>(blocks: Vec<Block>, mut values: &'a mut [f32], width: usize) -> Vec<(Block, &'a mut [f32])> {
+fn cut(blocks: Vec<Block>, mut values: &mut [f32], width: usize) -> Vec<(Block, &mut [f32])> {
     let mut parts: Vec<_> = blocks
         .into_iter()
         .map(|block| {
-            let (part, rest) = std::mem::take(&mut values).split_at_mut(block.entries.len() * width);
+            let (part, rest) =
+                std::mem::take(&mut values).split_at_mut(block.entries.len() * width);
             values = rest;
             (block, part)
         })
@@ -160,7 +160,11 @@ impl<'t> Var<'t> {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn gather_linear(&self, weights: &GroupedWeights, groups: &Arc<RowGroups>) -> Result<Var<'t>> {
+    pub fn gather_linear(
+        &self,
+        weights: &GroupedWeights,
+        groups: &Arc<RowGroups>,
+    ) -> Result<Var<'t>> {
         let [_, i, o] = weights.dims("gather_linear", groups)?;
         check_rows("gather_linear", self.shape, groups.num_rows(), i)?;
         let tape = self.tape;
@@ -309,7 +313,13 @@ fn combine(
     });
 }
 
-fn gather_backward_rows(groups: &RowGroups, w: &[f32], dz: &[f32], dx_n: &mut [f32], [i, o]: [usize; 2]) {
+fn gather_backward_rows(
+    groups: &RowGroups,
+    w: &[f32],
+    dz: &[f32],
+    dx_n: &mut [f32],
+    [i, o]: [usize; 2],
+) {
     cut(groups.blocks(), dx_n, i).into_par_iter().for_each(|(block, dx)| {
         let rows = block.entries.len();
         let dz = mat(&dz[block.entries.start * o..], rows, o);
@@ -319,7 +329,13 @@ fn gather_backward_rows(groups: &RowGroups, w: &[f32], dz: &[f32], dx_n: &mut [f
 }
 
 /// dW_e += gather(x)ᵀ dz_e.
-fn gather_backward_weights(groups: &RowGroups, x: &[f32], dz: &[f32], dw: &mut [f32], [i, o]: [usize; 2]) {
+fn gather_backward_weights(
+    groups: &RowGroups,
+    x: &[f32],
+    dz: &[f32],
+    dw: &mut [f32],
+    [i, o]: [usize; 2],
+) {
     dw.par_chunks_mut(i * o).enumerate().for_each(|(group, dw)| {
         let Range { start, end } = groups.group(group);
         for first in (start..end).step_by(CHUNK) {
@@ -371,7 +387,12 @@ fn scatter_backward_rows(
 }
 
 /// dW_e += act(z)ᵀ (g · dy).
-fn scatter_backward_weights(saved: &ScatterSaved<'_>, dy: &[f32], dw: &mut [f32], [i, o]: [usize; 2]) {
+fn scatter_backward_weights(
+    saved: &ScatterSaved<'_>,
+    dy: &[f32],
+    dw: &mut [f32],
+    [i, o]: [usize; 2],
+) {
     let (z, gates) = (saved.z.value.as_f32(), saved.gates.value.as_f32());
     let panel = panel_rows(i, o);
     let tasks = dw.par_chunks_mut(i * o).enumerate().flat_map(|(group, dw)| {

@@ -54,7 +54,13 @@ impl<'t> Var<'t> {
                     for row in rows {
                         let part = row * width + i * part..row * width + (i + 1) * part;
                         let stats = &stats[row * per_row + 2 * i * heads..][..2 * heads];
-                        parameter_sums(&x_values[part.clone()], &dy[part], stats, d_scale, &mut unused);
+                        parameter_sums(
+                            &x_values[part.clone()],
+                            &dy[part],
+                            stats,
+                            d_scale,
+                            &mut unused,
+                        );
                     }
                 });
             }
@@ -65,7 +71,9 @@ impl<'t> Var<'t> {
             rows.zip(dy.par_chunks(width)).zip(stats.par_chunks(per_row)).for_each(
                 |(((dx, x), dy), stats)| {
                     let inputs = x.chunks(part).zip(dy.chunks(part)).zip(stats.chunks(2 * heads));
-                    for ((dx, ((x, dy), stats)), gamma) in dx.chunks_mut(part).zip(inputs).zip(&gammas) {
+                    for ((dx, ((x, dy), stats)), gamma) in
+                        dx.chunks_mut(part).zip(inputs).zip(&gammas)
+                    {
                         input_gradient(dx, Write::Replace, x, dy, stats, gamma);
                     }
                 },

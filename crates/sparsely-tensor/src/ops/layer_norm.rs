@@ -27,7 +27,8 @@ impl<'t> Var<'t> {
         let zeros = vec![0.0; d];
         let beta = bias.map_or(&zeros[..], |b| tape.slab().view(b));
         let gamma = tape.slab().view(scale);
-        let blocks = y.as_f32_mut().par_chunks_mut(ROWS * d).zip(self.values().par_chunks(ROWS * d));
+        let blocks =
+            y.as_f32_mut().par_chunks_mut(ROWS * d).zip(self.values().par_chunks(ROWS * d));
         blocks
             .zip(stats.as_f32_mut().par_chunks_mut(ROWS * 2))
             .for_each(|((y, x), stats)| normalise(x, y, stats, gamma, beta, eps));
@@ -52,10 +53,9 @@ impl<'t> Var<'t> {
             let gamma = backward.params.view(&scale);
             backward.contribute(x.grad, x_values.len(), |dx, write| {
                 let blocks = dx.par_chunks_mut(ROWS * d).zip(x_values.par_chunks(ROWS * d));
-                blocks
-                    .zip(dy.par_chunks(ROWS * d))
-                    .zip(stats.par_chunks(ROWS * 2))
-                    .for_each(|(((dx, x), dy), stats)| input_gradient(dx, write, x, dy, stats, gamma));
+                blocks.zip(dy.par_chunks(ROWS * d)).zip(stats.par_chunks(ROWS * 2)).for_each(
+                    |(((dx, x), dy), stats)| input_gradient(dx, write, x, dy, stats, gamma),
+                );
             });
         });
         Ok(tape.var(self.shape, y, out))

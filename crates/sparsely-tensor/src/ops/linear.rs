@@ -2,7 +2,9 @@
 
 use super::column_sum::add_column_sums;
 use crate::kernel::elementwise::{Activation, activate, activate_backward, add_slice};
-use crate::kernel::gemm::{MatMut, MatRef, ROW_BLOCK, gemm, gemm_by_rows, gemm_by_tiles, mat, mat_mut};
+use crate::kernel::gemm::{
+    MatMut, MatRef, ROW_BLOCK, gemm, gemm_by_rows, gemm_by_tiles, mat, mat_mut,
+};
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
 use crate::tape::{Backward, Var, Write};
@@ -38,13 +40,15 @@ impl<'t> Var<'t> {
         if !fits {
             let expected = format!("x […, {i}], b [{o}], residual […, {o}] for w [{i}, {o}]");
             let residual = residual.map(|r| r.shape);
-            let got = format!("x {:?}, b {:?}, residual {residual:?}", self.shape, b.map(Param::shape));
+            let got =
+                format!("x {:?}, b {:?}, residual {residual:?}", self.shape, b.map(Param::shape));
             return Err(Error::shape("linear", expected, got));
         }
         let tape = self.tape;
         let rows = shape.rows();
         let mut y = tape.take(shape.len());
-        let start = prefill(y.as_f32_mut(), o, b.map(|b| tape.slab().view(b)), residual.map(Var::values));
+        let start =
+            prefill(y.as_f32_mut(), o, b.map(|b| tape.slab().view(b)), residual.map(Var::values));
         forward(act, self.values(), tape.slab().view(w), y.as_f32_mut(), [rows, i, o], start);
 
         let out = tape.grad_id();
@@ -52,7 +56,13 @@ impl<'t> Var<'t> {
         let residual = residual.and_then(|r| r.grad);
         tape.record(out, move |backward, dy| {
             backward_input(backward, &x, act, &w, dy.as_f32(), [rows, i, o]);
-            backward_weights(backward.param_grad(&w), act, x.value.as_f32(), dy.as_f32(), [rows, i, o]);
+            backward_weights(
+                backward.param_grad(&w),
+                act,
+                x.value.as_f32(),
+                dy.as_f32(),
+                [rows, i, o],
+            );
             if let Some(b) = b {
                 add_column_sums(backward.param_grad(&b), dy.as_f32());
             }
@@ -92,7 +102,14 @@ fn prefill(y: &mut [f32], width: usize, b: Option<&[f32]>, residual: Option<&[f3
     Write::Add
 }
 
-fn forward(act: Activation, x: &[f32], w: &[f32], y: &mut [f32], [rows, i, o]: [usize; 3], write: Write) {
+fn forward(
+    act: Activation,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    [rows, i, o]: [usize; 3],
+    write: Write,
+) {
     let w = mat(w, i, o);
     if act == Activation::Identity {
         return gemm_by_rows(mat_mut(y, rows, o), write, mat(x, rows, i), w);
@@ -139,7 +156,13 @@ fn backward_input(
 }
 
 /// `dw += act(x)ᵀ dy`.
-fn backward_weights(dw: &mut [f32], act: Activation, x: &[f32], dy: &[f32], [rows, i, o]: [usize; 3]) {
+fn backward_weights(
+    dw: &mut [f32],
+    act: Activation,
+    x: &[f32],
+    dy: &[f32],
+    [rows, i, o]: [usize; 3],
+) {
     if act == Activation::Identity {
         let (x, dy) = (mat(x, rows, i), mat(dy, rows, o));
         return gemm_by_tiles(mat_mut(dw, i, o), Write::Add, x.transpose(), dy);

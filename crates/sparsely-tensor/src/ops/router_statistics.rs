@@ -47,7 +47,8 @@ impl<'t> Var<'t> {
         let mut slopes = Vec::with_capacity(g * e);
         for row in self.values().chunks(e) {
             let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / e as f64;
-            let variance = row.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / e as f64;
+            let variance =
+                row.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / e as f64;
             let cv2 = variance / mean.powi(2);
             total += cv2;
             // d(var/mean²)/dx = 2(x − mean)/(E mean²) − 2 var/(E mean³)

@@ -15,12 +15,17 @@ impl<'t> Var<'t> {
     pub fn prepend(&self, row: &Param) -> Result<Var<'t>> {
         let [b, l, d] = self.dims("prepend")?;
         if row.shape().len() != d {
-            return Err(Error::shape("prepend", format!("a row of {d}"), format!("{:?}", row.shape())));
+            return Err(Error::shape(
+                "prepend",
+                format!("a row of {d}"),
+                format!("{:?}", row.shape()),
+            ));
         }
         let tape = self.tape;
         let first = tape.slab().view(row);
         let mut y = tape.take(b * (l + 1) * d);
-        let images = y.as_f32_mut().par_chunks_mut((l + 1) * d).zip(self.values().par_chunks(l * d));
+        let images =
+            y.as_f32_mut().par_chunks_mut((l + 1) * d).zip(self.values().par_chunks(l * d));
         images.for_each(|(y, x)| {
             y[..d].copy_from_slice(first);
             y[d..].copy_from_slice(x);
@@ -71,7 +76,11 @@ impl<'t> Var<'t> {
     pub fn select_token(&self, index: usize) -> Result<Var<'t>> {
         let [b, l, d] = self.dims("select_token")?;
         if index >= l {
-            return Err(Error::shape("select_token", format!("an index below {l}"), format!("{index}")));
+            return Err(Error::shape(
+                "select_token",
+                format!("an index below {l}"),
+                format!("{index}"),
+            ));
         }
         let mut weights = vec![0.0; l];
         weights[index] = 1.0;
@@ -105,7 +114,8 @@ impl<'t> Var<'t> {
                     dx.fill(0.0);
                 }
                 for (dx, dy) in dx.chunks_mut(l * d).zip(dy.as_f32().chunks(d)) {
-                    for (w, dx) in weights.iter().zip(dx.chunks_mut(d)).filter(|(w, _)| **w != 0.0) {
+                    for (w, dx) in weights.iter().zip(dx.chunks_mut(d)).filter(|(w, _)| **w != 0.0)
+                    {
                         axpy(dx, *w, dy);
                     }
                 }

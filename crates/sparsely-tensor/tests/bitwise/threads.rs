@@ -1,0 +1,135 @@
+//! Training has the same bits on any number of threads.
+
+use super::{Model, bits};
+use crate::draw::{row_groups, uniform};
+use sparsely_tensor::optim::{Moments, Rule, Step, global_norm};
+use sparsely_tensor::{
+    Activation, CrossEntropy, GroupedWeights, Pool, Result, RowGroups, Slab, Tape, Var,
+};
+use std::sync::Arc;
+
+// More than two blocks of rows, weights of several tiles and of more than one optimiser task.
+const B: usize = 9;
+const L: usize = 33;
+const D: usize = 96;
+const F: usize = 360;
+const E: usize = 3;
+const V: usize = 10;
+
+fn two_blocks() -> Model {
+    Model::drawn(&[
+        ("norm_1", [D].into()),
+        ("w_qkv", [D, 3 * D].into()),
+        ("b_qkv", [3 * D].into()),
+        ("norm_q", [24].into()),
+        ("norm_k", [24].into()),
+        ("w_out", [D, D].into()),
+        ("norm_2", [D].into()),
+        ("w_in", [D, F].into()),
+        ("b_in", [F].into()),
+        ("w_back", [F, D].into()),
+        ("b_back", [D].into()),
+        ("w_router", [D, E].into()),
+        ("experts_in", [E, D, F].into()),
+        ("experts_in_b", [E, F].into()),
+        ("experts_out", [E, F, D].into()),
+        ("experts_out_b", [E, D].into()),
+        ("class", [D].into()),
+        ("positions", [L, D].into()),
+        ("w_head", [D, V].into()),
+        ("b_head", [V].into()),
+    ])
+}
+
+fn attend<'t>(model: &Model, x: &Var<'t>) -> Result<Var<'t>> {
+    let p = |name| model.named(name);
+    x.layer_norm(&p("norm_1"), None, 1e-6)?
+        .linear(Activation::Identity, &p("w_qkv"), Some(&p("b_qkv")), None)?
+        .head_norm(4, &[&p("norm_q"), &p("norm_k")], 1e-6)?
+        .self_attention(4)?
+        .linear(Activation::Identity, &p("w_out"), None, Some(x))
+}
+
+fn dense<'t>(model: &Model, x: &Var<'t>) -> Result<Var<'t>> {
+    let p = |name| model.named(name);
+    x.layer_norm(&p("norm_2"), None, 1e-6)?
+        .linear(Activation::Identity, &p("w_in"), Some(&p("b_in")), None)?
+        .dropout(0.1, 3)?
+        .linear(Activation::Gelu, &p("w_back"), Some(&p("b_back")), Some(x))
+}
+
+fn grouped<'t>(model: &Model, x: &Var<'t>) -> Result<(Var<'t>, Var<'t>)> {
+    let p = |name| model.named(name);
+    let x = x.reshape([B * L, D])?;
+    let h = x.layer_norm(&p("norm_2"), None, 1e-6)?;
+    let probabilities = h.linear(Activation::Identity, &p("w_router"), None, None)?.softmax();
+    let lists = row_groups(B * L, E, 5);
+    let groups = Arc::new(RowGroups::new(B * L, &lists)?);
+    let indices = (0..E).flat_map(|e| lists[e].iter().map(move |t| t * E as u32 + e as u32));
+    let gates = probabilities.pick(&Arc::new(indices.collect()))?;
+    let w_in = GroupedWeights { w: p("experts_in"), b: p("experts_in_b") };
+    let w_out = GroupedWeights { w: p("experts_out"), b: p("experts_out_b") };
+    let z = h.gather_linear(&w_in, &groups)?;
+    let y = z.scatter_linear(Activation::Gelu, &w_out, &groups, &gates, Some(&x))?;
+    let balance = probabilities.sum_groups(L)?.cv_squared()?;
+    Ok((y.reshape([B, L, D])?, balance))
+}
+
+/// Gradients of one step.
+fn gradients(model: &Model, pool: &Pool, step: u64) -> Result<Slab> {
+    let tape = Tape::recording(&model.params, pool);
+    let x = tape.constant([B, L - 1, D], &uniform(B * (L - 1) * D, 1000 + step))?;
+    let x = x.prepend(&model.named("class"))?.add_positions(&model.named("positions"))?;
+    let x = dense(model, &attend(model, &x)?)?;
+    let (x, balance) = grouped(model, &attend(model, &x)?)?;
+    let logits = x.select_token(0)?.add(&x.mean_tokens()?)?.linear(
+        Activation::Tanh,
+        &model.named("w_head"),
+        Some(&model.named("b_head")),
+        None,
+    )?;
+    let targets: Vec<f32> = (0..B * V).map(|i| f32::from(u8::from(i % V == i / V))).collect();
+    let loss = logits.cross_entropy(CrossEntropy::Softmax, &targets)?;
+    let loss = tape.weighted_sum(&[(loss, 1.0), (balance, 0.01)])?;
+    let mut grads = Slab::zeros(model.params.layout().clone());
+    tape.backward(&loss, &mut grads)?;
+    Ok(grads)
+}
+
+/// Bits of the parameters and norms of the gradients after three steps.
+fn trained_on(threads: usize) -> (Vec<u32>, Vec<f64>) {
+    let train = || {
+        let mut model = two_blocks();
+        let mut moments = Moments::zeros(&model.params);
+        let pool = Pool::new();
+        let mut norms = Vec::new();
+        for number in 1..=3 {
+            let grads = gradients(&model, &pool, number).unwrap();
+            norms.push(global_norm(&grads));
+            let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+            let step = Step { rule, lr: 1e-2, decay: 0.1, number, grad_scale: 0.5 };
+            step.apply(&mut model.params, &grads, &mut moments);
+        }
+        (bits(model.params.values()), norms)
+    };
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(train)
+}
+
+#[test]
+fn three_steps_have_the_same_bits_on_any_number_of_threads() {
+    let (params, norms) = trained_on(1);
+    assert!(norms.iter().all(|norm| *norm > 1e-3 && norm.is_finite()), "{norms:?}");
+    let moved = two_blocks()
+        .params
+        .values()
+        .iter()
+        .zip(&params)
+        .filter(|(a, b)| a.to_bits() != **b)
+        .count();
+    assert!(moved > two_blocks().params.layout().num_params() / 2, "{moved} parameters moved");
+    for threads in [2, 3, 3] {
+        let (again, again_norms) = trained_on(threads);
+        assert!(again == params, "{threads} threads");
+        assert_eq!(again_norms, norms, "{threads} threads");
+    }
+}

@@ -1,0 +1,247 @@
+//! What each operation says to shapes that it cannot take, word for word.
+
+use sparsely_tensor::{
+    Activation, CrossEntropy, GroupedWeights, Layout, Param, Pool, Result, RowGroups, Shape, Slab,
+    Tape, Var,
+};
+use std::sync::Arc;
+
+const IDENTITY: Activation = Activation::Identity;
+
+/// A tape's arguments to say no to.
+struct Wrong {
+    params: Slab,
+    pool: Pool,
+}
+
+impl Wrong {
+    fn new() -> Wrong {
+        let mut layout = Layout::default();
+        layout.add("row of 3", [3], 0.0);
+        layout.add("row of 5", [5], 0.0);
+        layout.add("weights", [3, 2], 0.0);
+        layout.add("stack", [2, 3, 4], 0.0);
+        layout.add("stack of biases", [2, 4], 0.0);
+        Wrong { params: Slab::zeros(Arc::new(layout)), pool: Pool::new() }
+    }
+
+    fn named(&self, name: &str) -> Param {
+        self.params.layout().find(name).unwrap().param
+    }
+
+    fn tape(&self) -> Tape<'_> {
+        Tape::recording(&self.params, &self.pool)
+    }
+}
+
+fn zeros<'t>(tape: &'t Tape<'t>, shape: impl Into<Shape>) -> Var<'t> {
+    let shape = shape.into();
+    tape.constant(shape, &vec![0.0; shape.len()]).unwrap()
+}
+
+fn says<T: std::fmt::Debug>(result: Result<T>, message: &str) {
+    assert_eq!(result.unwrap_err().to_string(), message);
+}
+
+#[test]
+fn the_tape() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    says(tape.constant([2, 3], &[1.0]), "constant: expected 6 values for shape [2, 3], got 1");
+    let x = zeros(&tape, [2, 3]);
+    says(x.reshape([4]), "reshape: expected 6 elements, got shape [4]");
+    let total = wrong.params.values().len();
+    let mut grads = Slab::zeros(wrong.params.layout().clone());
+    says(
+        tape.backward(&x, &mut grads),
+        &format!(
+            "backward: expected a single element, {total} gradients, got shape [2, 3], {total} gradients"
+        ),
+    );
+    let mut other = Slab::zeros(Arc::new(Layout::default()));
+    let loss = x.dot_constant(&[0.0; 6]).unwrap();
+    says(
+        tape.backward(&loss, &mut other),
+        &format!(
+            "backward: expected a single element, {total} gradients, got shape [1], 0 gradients"
+        ),
+    );
+    says(
+        tape.weighted_sum(&[(loss, 1.0), (x, 1.0)]),
+        "weighted_sum: expected terms of one element, got [2, 3]",
+    );
+}
+
+#[test]
+fn linear() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    let (w, b) = (wrong.named("weights"), wrong.named("row of 5"));
+    let (x, narrow) = (zeros(&tape, [4, 3]), zeros(&tape, [4, 1]));
+    says(
+        narrow.linear(IDENTITY, &w, None, None),
+        "linear: expected x […, 3], b [2], residual […, 2] for w [3, 2], got x [4, 1], b None, residual None",
+    );
+    says(
+        x.linear(IDENTITY, &w, Some(&b), None),
+        "linear: expected x […, 3], b [2], residual […, 2] for w [3, 2], got x [4, 3], b Some([5]), residual None",
+    );
+    says(
+        x.linear(IDENTITY, &w, None, Some(&narrow)),
+        "linear: expected x […, 3], b [2], residual […, 2] for w [3, 2], got x [4, 3], b None, residual Some([4, 1])",
+    );
+    says(x.linear(IDENTITY, &b, None, None), "linear: expected a tensor of 2 axes, got shape [5]");
+}
+
+#[test]
+fn normalisations() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    let (three, five) = (wrong.named("row of 3"), wrong.named("row of 5"));
+    let x = zeros(&tape, [4, 3]);
+    says(
+        x.layer_norm(&five, None, 0.0),
+        "layer_norm: expected scale and bias [3], got scale [5], bias None",
+    );
+    says(
+        x.layer_norm(&three, Some(&five), 0.0),
+        "layer_norm: expected scale and bias [3], got scale [3], bias Some([5])",
+    );
+    says(
+        x.head_norm(2, &[&three], 0.0),
+        "head_norm: expected 1 scales [A] and rows of n·2·A, got A 3, rows of 3",
+    );
+    says(
+        x.head_norm(1, &[&three, &three], 0.0),
+        "head_norm: expected 2 scales [A] and rows of n·1·A, got A 3, rows of 3",
+    );
+    says(
+        x.head_norm(1, &[], 0.0),
+        "head_norm: expected 0 scales [A] and rows of n·1·A, got A 0, rows of 3",
+    );
+}
+
+#[test]
+fn attention() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    let x = zeros(&tape, [2, 3, 6]);
+    says(
+        x.self_attention(4),
+        "self_attention: expected a width of 3·H·A with 4 heads, got [2, 3, 6]",
+    );
+    says(
+        x.self_attention(0),
+        "self_attention: expected a width of 3·H·A with 0 heads, got [2, 3, 6]",
+    );
+    says(
+        zeros(&tape, [2, 6]).self_attention(1),
+        "self_attention: expected a tensor of 3 axes, got shape [2, 6]",
+    );
+    for (kv, heads) in [([2, 5, 6], 2), ([3, 5, 12], 2), ([2, 5, 12], 4), ([2, 5, 12], 0)] {
+        says(
+            x.cross_attention(&zeros(&tape, kv), heads),
+            &format!(
+                "cross_attention: expected q [B, Q, D], kv [B, L, 2·D], D a multiple of {heads} heads, \
+                 got q [2, 3, 6], kv {kv:?}"
+            ),
+        );
+    }
+}
+
+#[test]
+fn grouped_linear() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    says(
+        RowGroups::new(3, &[vec![0], vec![3]]),
+        "row groups: expected indices below 3, got index 3",
+    );
+    let two = Arc::new(RowGroups::new(3, &[vec![0, 1], vec![2, 0]]).unwrap());
+    let one = Arc::new(RowGroups::new(3, &[vec![0]]).unwrap());
+    let weights = GroupedWeights { w: wrong.named("stack"), b: wrong.named("stack of biases") };
+    let no_stack = GroupedWeights { w: wrong.named("stack"), b: wrong.named("row of 5") };
+    let x = zeros(&tape, [3, 3]);
+    says(
+        x.gather_linear(&weights, &one),
+        "gather_linear: expected w [E, I, O], b [E, O] and E groups for w [2, 3, 4], got b [2, 4], 1 groups",
+    );
+    says(
+        x.gather_linear(&no_stack, &two),
+        "gather_linear: expected w [E, I, O], b [E, O] and E groups for w [2, 3, 4], got b [5], 2 groups",
+    );
+    says(
+        zeros(&tape, [4, 3]).gather_linear(&weights, &two),
+        "gather_linear: expected [3, 3], got [4, 3]",
+    );
+    let (z, gates) = (zeros(&tape, [4, 3]), zeros(&tape, [4]));
+    says(
+        x.scatter_linear(IDENTITY, &weights, &two, &gates, None),
+        "scatter_linear: expected [4, 3], got [3, 3]",
+    );
+    says(
+        z.scatter_linear(IDENTITY, &weights, &two, &zeros(&tape, [3]), None),
+        "scatter_linear: expected gates [4], residual [3, 4], got gates [3], residual None",
+    );
+    says(
+        z.scatter_linear(IDENTITY, &weights, &two, &gates, Some(&x)),
+        "scatter_linear: expected gates [4], residual [3, 4], got gates [4], residual Some([3, 3])",
+    );
+}
+
+#[test]
+fn tokens() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    let five = wrong.named("row of 5");
+    let (x, flat) = (zeros(&tape, [2, 2, 3]), zeros(&tape, [4, 3]));
+    says(x.prepend(&five), "prepend: expected a row of 3, got [5]");
+    says(
+        x.add_positions(&five),
+        "add_positions: expected positions for 2 tokens of width 3, got [5]",
+    );
+    says(x.select_token(2), "select_token: expected an index below 2, got 2");
+    says(flat.mean_tokens(), "mean_tokens: expected a tensor of 3 axes, got shape [4, 3]");
+    says(x.repeat(2), "repeat: expected a tensor of 2 axes, got shape [2, 2, 3]");
+    says(flat.add(&zeros(&tape, [3])), "add: expected [4, 3], got [3]");
+    says(flat.add_constant(&[0.0; 5]), "add_constant: expected a divisor of 12 values, got 5");
+    says(flat.pick(&Arc::new(vec![11, 12])), "pick: expected indices below 12, got 12");
+}
+
+#[test]
+fn statistics_and_losses() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    let (x, row) = (zeros(&tape, [4, 3]), zeros(&tape, [3]));
+    says(x.sum_groups(3), "sum_groups: expected a divisor of 4 rows, got 3");
+    says(x.sum_groups(0), "sum_groups: expected a divisor of 4 rows, got 0");
+    says(row.cv_squared(), "cv_squared: expected a tensor of 2 axes, got shape [3]");
+    says(
+        row.mean_squared_log_sum_exp(),
+        "mean_squared_log_sum_exp: expected a tensor of 2 axes, got shape [3]",
+    );
+    says(x.dot_constant(&[0.0; 3]), "dot_constant: expected 12 coefficients, got 3");
+    for k in [0, 4] {
+        says(
+            x.chance_among_largest(&x, k, 1.0),
+            &format!(
+                "chance_among_largest: expected noisy [4, 3] and k in 1..=3, got noisy [4, 3] and k {k}"
+            ),
+        );
+    }
+    says(
+        x.chance_among_largest(&row, 1, 1.0),
+        "chance_among_largest: expected noisy [4, 3] and k in 1..=3, got noisy [3] and k 1",
+    );
+    says(
+        x.cross_entropy(CrossEntropy::Softmax, &[0.0; 3]),
+        "cross_entropy: expected 12 targets, at least one, got 3",
+    );
+    says(
+        zeros(&tape, [0, 3]).cross_entropy(CrossEntropy::Softmax, &[]),
+        "cross_entropy: expected 0 targets, at least one, got 0",
+    );
+    for (rate, told) in [(1.0, "1"), (-0.5, "-0.5"), (f32::NAN, "NaN")] {
+        says(x.dropout(rate, 0), &format!("dropout: expected a rate in [0, 1), got {told}"));
+    }
+}
