@@ -24,14 +24,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs the verb on a thread of the pool: from outside, each parallel operation would have to
+/// hand its work over and sleep until it is done.
 fn run(args: Args) -> Result<ExitCode> {
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
-            .build_global()
-            .context("cannot start the threads")?;
-    }
-    match args.command {
+    let threads = args.threads.map_or(0, std::num::NonZeroUsize::get);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.context("cannot start the threads")?.install(|| dispatch(args.command))
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Predict(args) => commands::predict::run(&args),

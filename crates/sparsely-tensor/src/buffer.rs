@@ -11,7 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// One cache line; the unit of allocation, so that every buffer is aligned for the widest loads.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub(crate) struct Line([u8; 64]);
+
+impl Line {
+    /// f32 elements of a line.
+    pub(crate) const FLOATS: usize = 16;
+}
 
 /// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +57,7 @@ impl Pool {
     pub fn take(&self, dtype: DType, len: usize) -> Buffer {
         let class = size_class((len * dtype.bytes()).div_ceil(64));
         let recycled = self.lock().get_mut(&class).and_then(Vec::pop);
-        let mut lines = recycled.unwrap_or_else(|| bytemuck::allocation::zeroed_vec(class));
+        let mut lines = recycled.unwrap_or_else(|| fresh(class));
         if cfg!(debug_assertions) {
             bytemuck::cast_slice_mut::<Line, u8>(&mut lines).fill(0xff);
         }
@@ -76,6 +81,27 @@ impl Pool {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Vec<Line>>>> {
         // A panic elsewhere cannot leave the map half changed: every critical section is one call.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Zeroed lines, on huge pages where they fill some: activations are walked once and far
+/// apart, so with small pages nearly every row is a miss of the translation cache.
+fn fresh(count: usize) -> Vec<Line> {
+    let lines: Vec<Line> = bytemuck::allocation::zeroed_vec(count);
+    #[cfg(target_os = "linux")]
+    advise_huge_pages(&lines);
+    lines
+}
+
+#[cfg(target_os = "linux")]
+fn advise_huge_pages(lines: &[Line]) {
+    const HUGE: usize = 2 << 20;
+    let start = (lines.as_ptr() as usize).next_multiple_of(HUGE);
+    let end = lines.as_ptr_range().end as usize / HUGE * HUGE;
+    if start < end {
+        // SAFETY: the range lies within `lines`, and the advice does not change contents. A
+        // kernel that does not take it answers with an error, which changes nothing either.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
     }
 }
 

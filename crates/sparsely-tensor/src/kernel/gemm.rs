@@ -1,13 +1,15 @@
-//! The f32 matrix product, from `faer`, behind one function.
+//! The f32 matrix product, behind one function: ours on AVX-512, `faer`'s elsewhere.
 //!
 //! [`gemm`] runs on the calling thread. Threads work on whole products (experts, heads,
 //! images) or on the fixed pieces that [`gemm_by_rows`] and [`gemm_by_tiles`] cut: pieces
 //! depend on the shape alone, so the result does not depend on the number of threads.
 
+#[cfg(target_arch = "x86_64")]
+use super::isa::{Level, level};
 use super::scratch::with_scratch;
 use crate::tape::Write;
 use faer::linalg::matmul::matmul;
-use faer::prelude::Reborrow;
+use faer::prelude::{Reborrow, ReborrowMut};
 use faer::{Accum, Par};
 
 /// A strided matrix to read.
@@ -18,9 +20,9 @@ pub type MatMut<'a> = faer::MatMut<'a, f32>;
 /// Below this many rows `faer` takes another path, whose sums have other bits.
 const MIN_ROWS: usize = 4;
 /// Rows of a piece, where there are enough of them.
-pub(crate) const ROW_BLOCK: usize = 128;
+pub(crate) const ROW_BLOCK: usize = 512;
 /// Columns of a piece, where there are few rows.
-const COL_BLOCK: usize = 128;
+const COL_BLOCK: usize = 96;
 
 /// A row-major slice as a matrix.
 pub(crate) fn mat(values: &[f32], rows: usize, cols: usize) -> MatRef<'_> {
@@ -39,14 +41,23 @@ pub(crate) fn gemm(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'
     if dst.nrows() == 0 || dst.ncols() == 0 {
         return;
     }
-    if dst.nrows() < MIN_ROWS {
-        return gemm_padded(dst, write, a, b);
-    }
     if a.ncols() == 0 {
         if write == Write::Replace {
             dst.fill(0.0);
         }
         return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx512 && super::avx512::gemm(dst.rb_mut(), write, a, b) {
+        return;
+    }
+    portable(dst, write, a, b);
+}
+
+/// The product by `faer`.
+fn portable(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
+    if dst.nrows() < MIN_ROWS {
+        return padded(dst, write, a, b);
     }
     let accum = match write {
         Write::Replace => Accum::Replace,
@@ -55,7 +66,7 @@ pub(crate) fn gemm(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'
     matmul(dst, accum, a, b, 1.0, Par::Seq);
 }
 
-fn gemm_padded(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
+fn padded(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
     let (m, k, n) = (dst.nrows(), a.ncols(), dst.ncols());
     with_scratch(MIN_ROWS * (k + n), |scratch| {
         scratch.fill(0.0);
@@ -64,7 +75,7 @@ fn gemm_padded(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) 
         if write == Write::Add {
             mat_mut(out, MIN_ROWS, n).subrows_mut(0, m).copy_from(dst.rb());
         }
-        gemm(mat_mut(out, MIN_ROWS, n), write, mat(a_pad, MIN_ROWS, k), b);
+        portable(mat_mut(out, MIN_ROWS, n), write, mat(a_pad, MIN_ROWS, k), b);
         dst.copy_from(mat(out, MIN_ROWS, n).subrows(0, m));
     });
 }

@@ -47,8 +47,7 @@ impl<'t> Var<'t> {
         let tape = self.tape;
         let rows = shape.rows();
         let mut y = tape.take(shape.len());
-        let start =
-            prefill(y.as_f32_mut(), o, b.map(|b| tape.slab().view(b)), residual.map(Var::values));
+        let start = Start { b: b.map(|b| tape.slab().view(b)), residual: residual.map(Var::values) };
         forward(act, self.values(), tape.slab().view(w), y.as_f32_mut(), [rows, i, o], start);
 
         let out = tape.grad_id();
@@ -83,23 +82,28 @@ pub(super) struct Saved {
     pub(super) grad: Option<crate::tape::GradId>,
 }
 
-/// Puts bias and residual where the product will be added.
-fn prefill(y: &mut [f32], width: usize, b: Option<&[f32]>, residual: Option<&[f32]>) -> Write {
-    let block = ROW_BLOCK * width;
-    let blocks = y.par_chunks_mut(block).enumerate();
-    match (residual, b) {
-        (None, None) => return Write::Replace,
-        (None, Some(b)) => {
-            blocks.for_each(|(_, y)| y.chunks_mut(width).for_each(|row| row.copy_from_slice(b)));
-        }
-        (Some(r), b) => blocks.for_each(|(i, y)| {
-            y.copy_from_slice(&r[i * block..i * block + y.len()]);
-            if let Some(b) = b {
-                y.chunks_mut(width).for_each(|row| add_slice(row, b));
+/// What the product is added to.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    b: Option<&'a [f32]>,
+    residual: Option<&'a [f32]>,
+}
+
+impl Start<'_> {
+    /// Fills rows of `y` from row `first` on, and says how the product goes on.
+    fn fill(&self, y: &mut [f32], first: usize, width: usize) -> Write {
+        match (self.residual, self.b) {
+            (None, None) => return Write::Replace,
+            (None, Some(b)) => y.chunks_mut(width).for_each(|row| row.copy_from_slice(b)),
+            (Some(r), b) => {
+                y.copy_from_slice(&r[first * width..first * width + y.len()]);
+                if let Some(b) = b {
+                    y.chunks_mut(width).for_each(|row| add_slice(row, b));
+                }
             }
-        }),
+        }
+        Write::Add
     }
-    Write::Add
 }
 
 fn forward(
@@ -108,16 +112,23 @@ fn forward(
     w: &[f32],
     y: &mut [f32],
     [rows, i, o]: [usize; 3],
-    write: Write,
+    start: Start<'_>,
 ) {
     let w = mat(w, i, o);
-    if act == Activation::Identity {
+    if act == Activation::Identity && rows < ROW_BLOCK {
+        let write = start.fill(y, 0, o);
         return gemm_by_rows(mat_mut(y, rows, o), write, mat(x, rows, i), w);
     }
-    y.par_chunks_mut(ROW_BLOCK * o).zip(x.par_chunks(ROW_BLOCK * i)).for_each(|(y, x)| {
+    // Block by block, so that what is added to is still in the cache when the product comes.
+    let blocks = y.par_chunks_mut(ROW_BLOCK * o).zip(x.par_chunks(ROW_BLOCK * i));
+    blocks.enumerate().for_each(|(block, (y, x))| {
+        let write = start.fill(y, block * ROW_BLOCK, o);
+        let rows = y.len() / o;
+        if act == Activation::Identity {
+            return gemm(mat_mut(y, rows, o), write, mat(x, rows, i), w);
+        }
         with_scratch(x.len(), |u| {
             activate(act, x, u);
-            let rows = y.len() / o;
             gemm(mat_mut(y, rows, o), write, mat(u, rows, i), w);
         });
     });
