@@ -85,7 +85,10 @@ enum PriorityArg {
 impl DialArgs {
     /// Whether any routing was asked for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.k.is_none() && self.capacity.is_none() && self.priority.is_none() && self.group.is_none()
+        self.k.is_none()
+            && self.capacity.is_none()
+            && self.priority.is_none()
+            && self.group.is_none()
     }
 
     /// `base` with what was asked for.
@@ -110,7 +113,9 @@ fn parse_capacity(text: &str) -> Result<Capacity, String> {
     }
     if let Some(seats) = text.strip_prefix("exact:") {
         let seats = seats.parse().ok().filter(|seats| *seats > 0);
-        return seats.map(|seats| Capacity::Exact { seats }).ok_or("exact: needs at least 1 seat".into());
+        return seats
+            .map(|seats| Capacity::Exact { seats })
+            .ok_or("exact: needs at least 1 seat".into());
     }
     let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
     factor.map(Capacity::factor).ok_or("expected a factor above 0, exact:SEATS or unlimited".into())

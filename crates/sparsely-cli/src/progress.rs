@@ -62,7 +62,8 @@ impl Progress {
         let mut text = format!("loss {:.4}  {rate:.0} images/s", self.loss.unwrap_or(report.loss));
         if !report.stats.is_empty() {
             let mean = |f: fn(&RouterStats) -> f64| {
-                report.stats.iter().map(|(_, stats)| f(stats)).sum::<f64>() / report.stats.len() as f64
+                report.stats.iter().map(|(_, stats)| f(stats)).sum::<f64>()
+                    / report.stats.len() as f64
             };
             text += &format!(
                 "  imbalance {:.2}  dropped {:.1} %",
@@ -80,7 +81,8 @@ impl Progress {
         }
         self.last_line = Instant::now();
         let done = (report.step + 1 - self.steps[0]) as f64;
-        let left = (self.steps[1] - report.step - 1) as f64 * self.begin.elapsed().as_secs_f64() / done;
+        let left =
+            (self.steps[1] - report.step - 1) as f64 * self.begin.elapsed().as_secs_f64() / done;
         println!(
             "step {}/{}  {}  {} left",
             report.step + 1,
@@ -104,9 +106,8 @@ impl Observer for Progress {
         self.begin = Instant::now();
         self.last_line = self.begin;
         if std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template(
-                "{wide_bar} step {pos}/{len}  {msg}  {eta} left",
-            );
+            let style =
+                ProgressStyle::with_template("{wide_bar} step {pos}/{len}  {msg}  {eta} left");
             let bar = ProgressBar::new(to).with_position(from);
             self.bar = Some(bar.with_style(style.expect("a template of our own")));
         }

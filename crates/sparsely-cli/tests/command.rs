@@ -42,7 +42,13 @@ fn stderr(output: &Output) -> String {
 
 /// Trains the tiny model into `out`.
 fn train_tiny(out: &Path, more: &[&str]) -> Output {
-    sparsely().args(["train", "--out"]).arg(out).args(TINY).args(more).output().expect("the command starts")
+    sparsely()
+        .args(["train", "--out"])
+        .arg(out)
+        .args(TINY)
+        .args(more)
+        .output()
+        .expect("the command starts")
 }
 
 /// A digit of the embedded set as a PNG: a bright bar on black, good enough to be answered.

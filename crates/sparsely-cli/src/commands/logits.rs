@@ -14,7 +14,11 @@ use std::process::ExitCode;
 pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     let input: Array = read_npy(&args.input)?;
     let [_, height, width, channels] = input.shape[..] else {
-        bail!("`{}`: expected images [B, H, W, C], got shape {:?}", args.input.display(), input.shape);
+        bail!(
+            "`{}`: expected images [B, H, W, C], got shape {:?}",
+            args.input.display(),
+            input.shape
+        );
     };
     if height != width {
         bail!("`{}`: expected square images, got {height}×{width}", args.input.display());
@@ -31,7 +35,10 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     if expected != [height, channels] {
         bail!(
             "`{}`: expected images of {2}×{2}×{3}, got {height}×{height}×{1}",
-            args.input.display(), channels, expected[0], expected[1]
+            args.input.display(),
+            channels,
+            expected[0],
+            expected[1]
         );
     }
     // Routed as the configuration says: that is what is compared.
@@ -44,7 +51,11 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load_reference(config: &Path, params: &Path, [size, channels]: [usize; 2]) -> Result<(Vit, Slab)> {
+fn load_reference(
+    config: &Path,
+    params: &Path,
+    [size, channels]: [usize; 2],
+) -> Result<(Vit, Slab)> {
     let text = std::fs::read_to_string(config)
         .with_context(|| format!("cannot read `{}`", config.display()))?;
     let json = serde_json::from_str(&text)

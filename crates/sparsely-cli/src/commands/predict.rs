@@ -48,8 +48,10 @@ fn answer(path: &Path, probabilities: &[f64], names: &[String], args: &PredictAr
             .collect();
         println!("{}", json!({ "image": path, "classes": classes }));
     } else {
-        let classes: Vec<_> =
-            order.iter().map(|v| format!("{} {:.1} %", names[*v], 100.0 * probabilities[*v])).collect();
+        let classes: Vec<_> = order
+            .iter()
+            .map(|v| format!("{} {:.1} %", names[*v], 100.0 * probabilities[*v]))
+            .collect();
         println!("{}: {}", path.display(), classes.join(", "));
     }
 }

@@ -25,7 +25,8 @@ fn class_folders(folder: &Path) -> std::path::PathBuf {
 
 fn train_on(data: &Path, folder: &Path) -> std::process::Output {
     let out = folder.join("run");
-    let output = train_tiny(&out, &["--data", data.to_str().unwrap(), "--set", "train.batch_size=8"]);
+    let output =
+        train_tiny(&out, &["--data", data.to_str().unwrap(), "--set", "train.batch_size=8"]);
     if !output.status.success() {
         assert!(!out.exists(), "a refused run must not leave a folder");
     }
@@ -88,7 +89,11 @@ fn an_empty_class_is_refused() {
     let output = train_on(&data, folder.path());
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(stderr(&output).lines().count(), 1);
-    assert!(stderr(&output).contains(&format!("{}", data.join("empty").display())), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(&format!("{}", data.join("empty").display())),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -108,7 +113,11 @@ fn broken_images_are_found_before_training() {
         let output = train_on(&data, folder.path());
         assert_eq!(output.status.code(), Some(2));
         assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
-        assert!(stderr(&output).starts_with(&format!("sparsely: `{}`: ", broken.display())), "{}", stderr(&output));
+        assert!(
+            stderr(&output).starts_with(&format!("sparsely: `{}`: ", broken.display())),
+            "{}",
+            stderr(&output)
+        );
     }
 }
 
@@ -129,7 +138,9 @@ fn huge_png() -> Vec<u8> {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |c: u32, _| (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |c: u32, _| {
+            (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg())
+        })
     })
 }
 
@@ -160,14 +171,22 @@ fn a_damaged_model_or_state_is_one_line() {
     let output = sparsely().arg("eval").arg(&out).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(stderr(&output).lines().count(), 1);
-    assert!(stderr(&output).starts_with(&format!("sparsely: `{}`: ", model.display())), "{}", stderr(&output));
+    assert!(
+        stderr(&output).starts_with(&format!("sparsely: `{}`: ", model.display())),
+        "{}",
+        stderr(&output)
+    );
 
     let state = out.join("state/step-00000020.safetensors");
     damage(&state);
     let output = sparsely().args(["train", "--resume"]).arg(&out).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(stderr(&output).lines().count(), 1);
-    assert!(stderr(&output).starts_with(&format!("sparsely: `{}`: ", state.display())), "{}", stderr(&output));
+    assert!(
+        stderr(&output).starts_with(&format!("sparsely: `{}`: ", state.display())),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

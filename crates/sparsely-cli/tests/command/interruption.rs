@@ -32,14 +32,20 @@ const DRAWING: [&str; 20] = [
 
 fn start(out: &Path) -> Child {
     let mut command = sparsely();
-    command.args(["train", "--out"]).arg(out).args(DRAWING).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["train", "--out"])
+        .arg(out)
+        .args(DRAWING)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command.spawn().unwrap()
 }
 
 /// Waits until the run has done `steps`.
 fn wait_for(out: &Path, steps: usize) {
     let deadline = Instant::now() + Duration::from_secs(120);
-    let done = || fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
+    let done =
+        || fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
     while done() < steps {
         assert!(Instant::now() < deadline, "the run does not get to step {steps}");
         std::thread::sleep(Duration::from_millis(2));
@@ -75,7 +81,8 @@ fn a_killed_run_ends_with_the_bits_of_one_that_was_not() {
     assert!(state(&whole) == state(&killed), "the states differ");
     let losses = |run: &Path| {
         let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-        let values = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let values =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         values.map(|line| (line["step"].clone(), line["loss"].clone())).collect::<Vec<_>>()
     };
     assert_eq!(losses(&whole), losses(&killed));

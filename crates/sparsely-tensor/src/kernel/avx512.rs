@@ -180,7 +180,9 @@ impl Product {
                         // Whole registers: a call to `memcpy` for each row would cost more.
                         for (to, from) in packed.chunks_mut(LANES).zip(row.chunks(LANES)) {
                             // SAFETY: both are LANES long.
-                            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), _mm512_loadu_ps(from.as_ptr())) };
+                            unsafe {
+                                _mm512_storeu_ps(to.as_mut_ptr(), _mm512_loadu_ps(from.as_ptr()));
+                            }
                         }
                     } else {
                         packed[..columns].copy_from_slice(row);
@@ -196,7 +198,13 @@ impl Product {
                         // the panel has kc rows of `width`.
                         unsafe {
                             let from = data.add((j + c).min(self.n - 1) * stride + k0 + p);
-                            transpose_block(from, stride, extent, panel.as_mut_ptr().add(p * width + c), width);
+                            transpose_block(
+                                from,
+                                stride,
+                                extent,
+                                panel.as_mut_ptr().add(p * width + c),
+                                width,
+                            );
                         }
                     }
                 }
@@ -294,15 +302,15 @@ impl Tile {
         macro_rules! by_rows {
             ($($r:literal)*) => {
                 match (rows, registers) {
-                    // SAFETY: the caller's contract is that of `compute`.
-                    $(($r, 1) => unsafe { self.compute::<$r, 1>() },
-                      ($r, 2) => unsafe { self.compute::<$r, 2>() },
-                      ($r, 3) => unsafe { self.compute::<$r, 3>() },)*
+                    $(($r, 1) => self.compute::<$r, 1>(),
+                      ($r, 2) => self.compute::<$r, 2>(),
+                      ($r, 3) => self.compute::<$r, 3>(),)*
                     _ => unreachable!("a tile has 1 to 8 rows of 1 to 3 registers"),
                 }
             };
         }
-        by_rows!(1 2 3 4 5 6 7 8);
+        // SAFETY: the caller's contract is that of `compute`.
+        unsafe { by_rows!(1 2 3 4 5 6 7 8) };
     }
 
     /// R rows by V registers, over the whole of k.

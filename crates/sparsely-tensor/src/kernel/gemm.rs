@@ -179,4 +179,32 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_product_agrees_with_the_plain_loop_in_all_transpositions() {
+        let shapes =
+            [(1, 1, 1), (3, 5, 2), (8, 192, 48), (9, 193, 65), (70, 400, 17), (20, 16, 130)];
+        for (m, k, n) in shapes {
+            let (a, b) = (random(m * k, 5), random(k * n, 6));
+            for (a_t, b_t) in [(false, false), (true, false), (false, true), (true, true)] {
+                let left = if a_t { mat(&a, k, m).transpose() } else { mat(&a, m, k) };
+                let right = if b_t { mat(&b, n, k).transpose() } else { mat(&b, k, n) };
+                for product in [gemm, portable] {
+                    // Inside a wider matrix, whose other columns must stay as they are.
+                    let mut c = vec![0.5; m * (n + 3)];
+                    let dst = mat_mut(&mut c, m, n + 3).subcols_mut(2, n);
+                    product(dst, Write::Add, left, right);
+                    for (i, row) in c.chunks(n + 3).enumerate() {
+                        assert_eq!([row[0], row[1], row[n + 2]], [0.5; 3]);
+                        for j in 0..n {
+                            let sum = |p| f64::from(left[(i, p)]) * f64::from(right[(p, j)]);
+                            let want = 0.5 + (0..k).map(sum).sum::<f64>();
+                            // 400 products of at most 1 in f32.
+                            assert!((f64::from(row[2 + j]) - want).abs() < 1e-4);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -47,7 +47,8 @@ impl<'t> Var<'t> {
         let tape = self.tape;
         let rows = shape.rows();
         let mut y = tape.take(shape.len());
-        let start = Start { b: b.map(|b| tape.slab().view(b)), residual: residual.map(Var::values) };
+        let start =
+            Start { b: b.map(|b| tape.slab().view(b)), residual: residual.map(Var::values) };
         forward(act, self.values(), tape.slab().view(w), y.as_f32_mut(), [rows, i, o], start);
 
         let out = tape.grad_id();

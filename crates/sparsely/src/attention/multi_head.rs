@@ -85,7 +85,13 @@ pub struct AttentionPool {
 
 impl AttentionPool {
     /// Probe and kernels Xavier-uniform.
-    pub fn init(init: &mut Initializer, name: &str, [d, f]: [usize; 2], heads: usize, qk_norm: bool) -> Self {
+    pub fn init(
+        init: &mut Initializer,
+        name: &str,
+        [d, f]: [usize; 2],
+        heads: usize,
+        qk_norm: bool,
+    ) -> Self {
         let zero = Init::Constant(0.0);
         init.scope(name, |init| AttentionPool {
             probe: init.vector("probe", [1, d], Init::XavierUniform { fan_in: 1, fan_out: d }),

@@ -88,7 +88,11 @@ fn parts(batch: &Batch, dial: Dial, pixels: usize) -> Vec<(Batch, Dial)> {
     };
     let small = Dial { group: Some(Group::Images { n: rest }), ..dial };
     let parts = [(0, whole, dial), (whole, batch.len(), small)];
-    parts.into_iter().filter(|(from, to, _)| from < to).map(|(from, to, dial)| (part(from, to), dial)).collect()
+    parts
+        .into_iter()
+        .filter(|(from, to, _)| from < to)
+        .map(|(from, to, dial)| (part(from, to), dial))
+        .collect()
 }
 
 #[derive(Default)]

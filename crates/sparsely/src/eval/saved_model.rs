@@ -44,7 +44,8 @@ impl SavedModel {
 
 fn fill(saved: &Model, params: &mut Slab) -> Result<()> {
     let layout = params.layout().clone();
-    let shapes: Vec<_> = layout.views().iter().map(|view| (&*view.name, view.param.shape())).collect();
+    let shapes: Vec<_> =
+        layout.views().iter().map(|view| (&*view.name, view.param.shape())).collect();
     let expected: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (*n, s.axes())).collect();
     saved.check_shapes(&expected)?;
     for view in layout.views() {
@@ -59,7 +60,8 @@ pub(crate) fn with_arrays<R>(slabs: &[(&str, &Slab)], f: impl FnOnce(&[ArrayRef<
         .iter()
         .flat_map(|(prefix, slab)| {
             let views = slab.layout().views().iter();
-            views.map(move |v| (format!("{prefix}{}", v.name), v.param.shape(), slab.view(&v.param)))
+            views
+                .map(move |v| (format!("{prefix}{}", v.name), v.param.shape(), slab.view(&v.param)))
         })
         .collect();
     let arrays: Vec<_> = named

@@ -139,14 +139,23 @@ impl ModelConfig {
             check(size > 0, &|| format!("model.{name} must be at least 1"));
         }
         check(self.patch_size <= self.image_size, &|| {
-            format!("model.patch_size {} is larger than model.image_size {}", self.patch_size, self.image_size)
+            format!(
+                "model.patch_size {} is larger than model.image_size {}",
+                self.patch_size, self.image_size
+            )
         });
         check(self.heads > 0 && self.width.is_multiple_of(self.heads), &|| {
             format!("model.width {} is not a multiple of model.heads {}", self.width, self.heads)
         });
-        check(self.positions != Positions::Sincos2d || self.width.is_multiple_of(4) && self.width > 4, &|| {
-            format!("sincos2d positions need a model.width that is a multiple of 4 above 4, not {}", self.width)
-        });
+        check(
+            self.positions != Positions::Sincos2d || self.width.is_multiple_of(4) && self.width > 4,
+            &|| {
+                format!(
+                    "sincos2d positions need a model.width that is a multiple of 4 above 4, not {}",
+                    self.width
+                )
+            },
+        );
         check((0.0..1.0).contains(&self.dropout), &|| {
             format!("model.dropout {} is not in [0, 1)", self.dropout)
         });
@@ -165,13 +174,18 @@ impl ModelConfig {
             ));
         } else if self.patch_size > 0 {
             let choices = moe.group.tokens(self.length()) * k;
-            problems.extend(moe.router.capacity.seats(choices, e).err().map(|error| error.to_string()));
+            problems
+                .extend(moe.router.capacity.seats(choices, e).err().map(|error| error.to_string()));
         }
         if !(0.0..1.0).contains(&moe.expert_dropout) {
-            problems.push(format!("model.moe.expert_dropout {} is not in [0, 1)", moe.expert_dropout));
+            problems
+                .push(format!("model.moe.expert_dropout {} is not in [0, 1)", moe.expert_dropout));
         }
         if moe.router.noise_std < 0.0 || !moe.router.noise_std.is_finite() {
-            problems.push(format!("model.moe.router.noise_std {} is not a number from 0", moe.router.noise_std));
+            problems.push(format!(
+                "model.moe.router.noise_std {} is not a number from 0",
+                moe.router.noise_std
+            ));
         }
         problems.extend(moe.placement.resolve(self.depth).err());
         problems
@@ -189,7 +203,8 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_at_once() {
-        let config = ModelConfig { heads: 5, patch_size: 9, dropout: 1.0, ..ModelConfig::default() };
+        let config =
+            ModelConfig { heads: 5, patch_size: 9, dropout: 1.0, ..ModelConfig::default() };
         assert_eq!(
             config.validate().unwrap_err().to_string(),
             "invalid configuration: model.patch_size 9 is larger than model.image_size 8; \

@@ -84,7 +84,9 @@ mod tests {
         for name in ["X/16", "S", "S/0", "", "S/x", "ü4"] {
             assert_eq!(
                 name.parse::<Variant>().unwrap_err().to_string(),
-                format!("variant: expected a size Ti, S, B, L, H or 15B and a patch, such as `S/32`, got `{name}`")
+                format!(
+                    "variant: expected a size Ti, S, B, L, H or 15B and a patch, such as `S/32`, got `{name}`"
+                )
             );
         }
     }

@@ -68,13 +68,20 @@ impl Vit {
         let pixels = config.patch_size.pow(2) * config.channels;
         let patch = Init::LecunNormal { fan_in: pixels };
         let embedding = Linear::init(init, "embedding", [pixels, d], patch, zero);
-        let cls = (config.classifier == Classifier::Token).then(|| init.vector("cls", [1, d], zero));
+        let cls =
+            (config.classifier == Classifier::Token).then(|| init.vector("cls", [1, d], zero));
         let positions = PositionTable::init(init, config);
         let blocks = (0..config.depth).map(|i| {
             let moe = config.moe.as_ref().filter(|_| moe_blocks.contains(&i));
             init.scope(format!("blocks/{i}"), |init| Block {
                 norm_0: LayerNorm::init(init, "norm_0", d),
-                attention: MultiHeadAttention::init(init, "attention", d, config.heads, config.qk_norm),
+                attention: MultiHeadAttention::init(
+                    init,
+                    "attention",
+                    d,
+                    config.heads,
+                    config.qk_norm,
+                ),
                 norm_1: LayerNorm::init(init, "norm_1", d),
                 feed_forward: match moe {
                     Some(moe) => FeedForward::Moe(MoeLayer::init(init, moe, d, f)),
@@ -121,7 +128,7 @@ impl Vit {
         let mut x_bld = self.embed(tape, images_bhwc, mode)?;
         let (mut losses, mut stats) = (Vec::new(), Vec::new());
         for (i, block) in self.blocks.iter().enumerate() {
-            x_bld = block.forward(x_bld, self.config.dropout, dial, mode, |output| {
+            x_bld = block.forward(&x_bld, self.config.dropout, dial, mode, |output| {
                 losses.extend(output.losses);
                 stats.push((i, output.stats));
                 output.y_bld
@@ -136,7 +143,12 @@ impl Vit {
     }
 
     /// Patches to tokens, with class token and positions: `[B, L, D]`.
-    fn embed<'t>(&self, tape: &'t Tape<'t>, images: &[f32], mode: &mut Mode<'_>) -> Result<Var<'t>> {
+    fn embed<'t>(
+        &self,
+        tape: &'t Tape<'t>,
+        images: &[f32],
+        mode: &mut Mode<'_>,
+    ) -> Result<Var<'t>> {
         let (size, channels) = (self.config.image_size, self.config.channels);
         let pixels = size * size * channels;
         if images.is_empty() || !images.len().is_multiple_of(pixels) {
@@ -148,7 +160,8 @@ impl Vit {
         }
         let batch = images.len() / pixels;
         let patches = patchify(images, size, channels, self.config.patch_size);
-        let shape = [batch, self.config.num_patches(), patches.len() / batch / self.config.num_patches()];
+        let shape =
+            [batch, self.config.num_patches(), patches.len() / batch / self.config.num_patches()];
         let mut x_bld = self.embedding.forward(&tape.constant(shape, &patches)?)?;
         if let Some(cls) = &self.cls {
             x_bld = x_bld.prepend(cls)?;
@@ -179,13 +192,13 @@ impl Block {
     /// x += MHA(LN(x)); x += MLP-or-MoE(LN(x)). `take` gets what a MoE layer returns.
     fn forward<'t>(
         &self,
-        x_bld: Var<'t>,
+        x_bld: &Var<'t>,
         rate: f32,
         dial: &Dial,
         mode: &mut Mode<'_>,
         take: impl FnOnce(MoeOutput<'t>) -> Var<'t>,
     ) -> Result<Var<'t>> {
-        let x_bld = self.attention.forward(&self.norm_0.forward(&x_bld)?, &x_bld, rate, mode)?;
+        let x_bld = self.attention.forward(&self.norm_0.forward(x_bld)?, x_bld, rate, mode)?;
         let normed_bld = self.norm_1.forward(&x_bld)?;
         match &self.feed_forward {
             FeedForward::Dense(mlp) => mlp.forward(&normed_bld, &x_bld, mode),

@@ -145,7 +145,13 @@ impl Seating {
     /// All first choices are seated before any second choice; within a rank tokens come in
     /// `order_s`, so Batch Prioritized Routing is only a different order. A full expert's
     /// choices are dropped, not routed elsewhere.
-    pub fn new(choices_sk: &[u32], k: usize, order_s: &[u32], num_experts: usize, capacity: usize) -> Seating {
+    pub fn new(
+        choices_sk: &[u32],
+        k: usize,
+        order_s: &[u32],
+        num_experts: usize,
+        capacity: usize,
+    ) -> Seating {
         let mut seats_sk = vec![None; choices_sk.len()];
         let mut asked_e = vec![0; num_experts];
         for rank in 0..k {
@@ -170,7 +176,8 @@ mod tests {
     #[test]
     fn capacity_factor_one_of_ten_choices_among_four_is_three() {
         // 10 · 1.0 / 4 = 2.5 → 3 up, 2 to even; next multiple of 4 is 4.
-        let factor = |rounding, multiple_of| Capacity::Factor { factor: 1.0, rounding, multiple_of };
+        let factor =
+            |rounding, multiple_of| Capacity::Factor { factor: 1.0, rounding, multiple_of };
         assert_eq!(factor(Rounding::Ceil, 1).seats(10, 4).unwrap(), 3);
         assert_eq!(factor(Rounding::Round, 1).seats(10, 4).unwrap(), 2);
         assert_eq!(factor(Rounding::Round, 4).seats(10, 4).unwrap(), 4);

@@ -115,7 +115,10 @@ impl Placement {
             Placement::LastN { n } => {
                 let odd: Vec<usize> = (1..depth).step_by(2).collect();
                 if *n > odd.len() {
-                    return Err(format!("last {n} of the odd blocks of {depth} blocks: there are {}", odd.len()));
+                    return Err(format!(
+                        "last {n} of the odd blocks of {depth} blocks: there are {}",
+                        odd.len()
+                    ));
                 }
                 Ok(odd[odd.len() - n..].to_vec())
             }
@@ -124,7 +127,9 @@ impl Placement {
                 sorted.sort_unstable();
                 sorted.dedup();
                 match sorted.last() {
-                    Some(last) if *last >= depth => Err(format!("there is no block {last} among {depth}")),
+                    Some(last) if *last >= depth => {
+                        Err(format!("there is no block {last} among {depth}"))
+                    }
                     _ if sorted.len() != blocks.len() => Err("a block is listed twice".into()),
                     _ => Ok(sorted),
                 }

@@ -31,7 +31,7 @@ pub enum Init {
 }
 
 /// Standard deviation of N(0, 1) cut at ±2.
-const TRUNCATED_STD: f32 = 0.879_625_66;
+const TRUNCATED_STD: f32 = 0.879_625_7;
 
 impl Init {
     fn draw(self, rng: &mut Rng) -> f32 {
@@ -101,13 +101,26 @@ impl Initializer {
     }
 
     /// A stack of biases, all equal if `equal`.
-    pub fn stacked_vector(&mut self, name: &str, shape: impl Into<Shape>, init: Init, equal: bool) -> Param {
+    pub fn stacked_vector(
+        &mut self,
+        name: &str,
+        shape: impl Into<Shape>,
+        init: Init,
+        equal: bool,
+    ) -> Param {
         let shape = shape.into();
         let parts = if equal { shape.axes()[0] } else { 1 };
         self.add(name, shape, init, 0.0, parts)
     }
 
-    fn add(&mut self, name: &str, shape: Shape, init: Init, decay: f32, equal_parts: usize) -> Param {
+    fn add(
+        &mut self,
+        name: &str,
+        shape: Shape,
+        init: Init,
+        decay: f32,
+        equal_parts: usize,
+    ) -> Param {
         self.plans.push(Plan { init, equal_parts });
         let path = self.path.iter().map(String::as_str).chain([name]);
         self.layout.add(path.collect::<Vec<_>>().join("/"), shape, decay)
@@ -150,7 +163,10 @@ mod tests {
     fn lecun_normal_has_variance_one_over_fan_in_and_no_tail() {
         // Cut at 2σ before rescaling: |x| ≤ 2 · √(1/25) / 0.8796 = 0.4547.
         let (mean, std, max) = moments(Init::LecunNormal { fan_in: 25 });
-        assert!(mean.abs() < 0.003 && (std - 0.2).abs() < 0.002 && max <= 0.4548, "{mean} {std} {max}");
+        assert!(
+            mean.abs() < 0.003 && (std - 0.2).abs() < 0.002 && max <= 0.4548,
+            "{mean} {std} {max}"
+        );
     }
 
     #[test]

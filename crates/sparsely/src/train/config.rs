@@ -178,13 +178,18 @@ impl Optimizer {
         let within = |value: f32, limit: f32| (0.0..limit).contains(&value);
         let works = match self {
             Optimizer::Adamw { beta1, beta2, eps, weight_decay } => {
-                within(beta1, 1.0) && within(beta2, 1.0) && eps > 0.0 && within(weight_decay, f32::INFINITY)
+                within(beta1, 1.0)
+                    && within(beta2, 1.0)
+                    && eps > 0.0
+                    && within(weight_decay, f32::INFINITY)
             }
             Optimizer::Sgd { momentum, weight_decay } => {
                 within(momentum, 1.0) && within(weight_decay, f32::INFINITY)
             }
         };
-        let problem = format!("train.optimizer has a rate outside [0, 1), no eps or a negative decay: {self:?}");
+        let problem = format!(
+            "train.optimizer has a rate outside [0, 1), no eps or a negative decay: {self:?}"
+        );
         if works { vec![] } else { vec![problem] }
     }
 }

@@ -22,9 +22,10 @@ pub fn preset(name: &str) -> Result<RunConfig> {
         ("vmoe", Some(variant)) => Ok(transformer(variant, Some(last_two()))),
         _ => Err(Error::Argument {
             op: "preset",
-            expected: "`digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a patch, \
+            expected:
+                "`digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a patch, \
                        such as `vmoe-ti4` or `vit-s32`"
-                .into(),
+                    .into(),
             got: format!("`{name}`"),
         }),
     }
@@ -33,12 +34,17 @@ pub fn preset(name: &str) -> Result<RunConfig> {
 /// The embedded digits in under two minutes on two cores.
 fn digits() -> RunConfig {
     let mut run = RunConfig::default();
-    run.data.augment = AugmentConfig { crop_padding: 1, label_smoothing: 0.1, ..Default::default() };
+    run.data.augment =
+        AugmentConfig { crop_padding: 1, label_smoothing: 0.1, ..Default::default() };
     run
 }
 
 fn last_two() -> MoeConfig {
-    MoeConfig { group: Group::Images { n: 8 }, placement: Placement::LastN { n: 2 }, ..Default::default() }
+    MoeConfig {
+        group: Group::Images { n: 8 },
+        placement: Placement::LastN { n: 2 },
+        ..Default::default()
+    }
 }
 
 /// Steps of AdamW that suit images of a few ten thousand; V-MoE's own recipe is for 300 million.
@@ -62,7 +68,11 @@ fn transformer(variant: Variant, moe: Option<MoeConfig>) -> RunConfig {
     };
     run.train = TrainConfig {
         length: Span::Epochs { n: 30 },
-        schedule: Schedule { lr_peak: 1e-3, warmup_steps: 500, decay: Decay::Cosine { lr_end: 0.0 } },
+        schedule: Schedule {
+            lr_peak: 1e-3,
+            warmup_steps: 500,
+            decay: Decay::Cosine { lr_end: 0.0 },
+        },
         optimizer: Optimizer::Adamw { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05 },
         ..TrainConfig::default()
     };
@@ -75,7 +85,16 @@ mod tests {
 
     #[test]
     fn every_named_run_is_valid() {
-        for name in ["digits", "vit-ti4", "vmoe-ti4", "vmoe-s32", "vit-b16", "vmoe-l16", "vmoe-h14", "vmoe-15b14"] {
+        for name in [
+            "digits",
+            "vit-ti4",
+            "vmoe-ti4",
+            "vmoe-s32",
+            "vit-b16",
+            "vmoe-l16",
+            "vmoe-h14",
+            "vmoe-15b14",
+        ] {
             preset(name).unwrap().validate().unwrap();
         }
     }

@@ -21,7 +21,15 @@ const SECOND: &str = "second/";
 /// Whom a run tells what it does.
 pub trait Observer {
     /// Before the first step.
-    fn begin(&mut self, _config: &RunConfig, _dataset: &Dataset, _folder: &Path, _from: u64, _to: u64) {}
+    fn begin(
+        &mut self,
+        _config: &RunConfig,
+        _dataset: &Dataset,
+        _folder: &Path,
+        _from: u64,
+        _to: u64,
+    ) {
+    }
     /// After each step.
     fn step(&mut self, _report: &StepReport) {}
     /// After each look at the validation images; whether it was the best so far.
@@ -164,14 +172,16 @@ impl Run {
     ) -> Result<Outcome> {
         let from = state.as_ref().map_or(0, |state| state.step);
         if let Some(state) = state {
-            self.restore(state, folder)?;
+            self.restore(&state, folder)?;
         }
         folder.truncate_metrics_after(from)?;
         let mut metrics = folder.metrics()?;
         observer.begin(&self.config, &self.dataset, folder.path(), from, self.total_steps);
         let validate_steps = self.config.train.validate_every.steps(self.loader.steps_per_epoch());
         let mut last_save = Instant::now();
-        for (step, batch) in (from..self.total_steps).zip(self.loader.prefetch(from, self.total_steps)) {
+        for (step, batch) in
+            (from..self.total_steps).zip(self.loader.prefetch(from, self.total_steps))
+        {
             let begin = Instant::now();
             let report = self.trainer.step(step, &batch?)?;
             let done = step + 1;
@@ -207,7 +217,8 @@ impl Run {
     ) -> Result<()> {
         let Trainer { model, params, .. } = &self.trainer;
         let loss = self.config.train.loss.into();
-        let evaluation = evaluate(model, params, &self.dataset.validation, &self.config.eval, loss)?;
+        let evaluation =
+            evaluate(model, params, &self.dataset.validation, &self.config.eval, loss)?;
         let now = Best { top1: evaluation.top1, loss: evaluation.loss, step };
         let is_best = Best::is_beaten_by(self.best, &now);
         if is_best {
@@ -247,8 +258,9 @@ impl Run {
         with_arrays(&slabs, |arrays| folder.save_state(step, arrays, json!({ "best": self.best })))
     }
 
-    fn restore(&mut self, state: State, folder: &RunFolder) -> Result<()> {
-        let damaged = |got: String| Error::format(&folder.path().join("state"), "the state of this run", got);
+    fn restore(&mut self, state: &State, folder: &RunFolder) -> Result<()> {
+        let damaged =
+            |got: String| Error::format(&folder.path().join("state"), "the state of this run", got);
         self.best = serde_json::from_value(state.extra["best"].clone())
             .map_err(|e| damaged(e.to_string()))?;
         let Trainer { params, moments, .. } = &mut self.trainer;
@@ -257,7 +269,8 @@ impl Run {
         {
             for view in slab.layout().clone().views() {
                 let name = format!("{prefix}{}", view.name);
-                let array = state.arrays.get(&name).ok_or_else(|| damaged(format!("none of `{name}`")))?;
+                let array =
+                    state.arrays.get(&name).ok_or_else(|| damaged(format!("none of `{name}`")))?;
                 let target = slab.view_mut(&view.param);
                 if array.values.len() != target.len() {
                     return Err(damaged(format!("`{name}` of shape {:?}", array.shape)));

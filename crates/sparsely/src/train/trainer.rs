@@ -47,7 +47,13 @@ impl Trainer {
     ///
     /// # Errors
     /// If the model's configuration cannot work.
-    pub fn new(model: Vit, params: Slab, config: TrainConfig, seed: u64, total_steps: u64) -> Trainer {
+    pub fn new(
+        model: Vit,
+        params: Slab,
+        config: TrainConfig,
+        seed: u64,
+        total_steps: u64,
+    ) -> Trainer {
         let moments = Moments::zeros(&params);
         let grads = Slab::zeros(params.layout().clone());
         Trainer { model, params, moments, grads, pool: Pool::new(), config, seed, total_steps }
@@ -66,7 +72,10 @@ impl Trainer {
             return Err(Error::Argument {
                 op: "training step",
                 expected: "a finite loss and gradient (a lower learning rate may help)".into(),
-                got: format!("loss {} and gradient norm {} at step {step}", report.loss, report.grad_norm),
+                got: format!(
+                    "loss {} and gradient norm {} at step {step}",
+                    report.loss, report.grad_norm
+                ),
             });
         }
         let (rule, decay) = self.config.optimizer.rule();

@@ -20,7 +20,11 @@ struct Piece {
 
 /// All pieces of a model, from our layout.
 fn pieces(config: &ModelConfig, layout: &Layout) -> Vec<Piece> {
-    layout.views().iter().flat_map(|view| pieces_of(config, &view.name, view.param.shape().axes())).collect()
+    layout
+        .views()
+        .iter()
+        .flat_map(|view| pieces_of(config, &view.name, view.param.shape().axes()))
+        .collect()
 }
 
 fn pieces_of(config: &ModelConfig, ours: &str, shape: &[usize]) -> Vec<Piece> {
@@ -84,12 +88,11 @@ fn their_path(ours: &str) -> String {
             (_, "norm_0") => Some("LayerNorm_0".into()),
             (_, "norm_1") => Some("LayerNorm_1".into()),
             (_, "attention") => Some("SelfAttention".into()),
-            (_, "mlp") => Some("Mlp".into()),
+            (_, "mlp" | "experts") => Some("Mlp".into()),
             (_, "dense_0") => Some("Dense_0".into()),
             (_, "dense_1") => Some("Dense_1".into()),
             (_, "moe") => Some("Moe".into()),
             (_, "router") => Some("Router/dense".into()),
-            (_, "experts") => Some("Mlp".into()),
             (_, "w_in") => Some("Dense_0/kernel".into()),
             (_, "b_in") => Some("Dense_0/bias".into()),
             (_, "w_out") => Some("Dense_1/kernel".into()),
@@ -106,7 +109,12 @@ fn their_path(ours: &str) -> String {
 ///
 /// # Errors
 /// All arrays that are missing, unknown or of another shape, at once.
-pub fn from_arrays(config: &ModelConfig, layout: &Arc<Layout>, arrays: &Arrays, path: &Path) -> Result<Slab> {
+pub fn from_arrays(
+    config: &ModelConfig,
+    layout: &Arc<Layout>,
+    arrays: &Arrays,
+    path: &Path,
+) -> Result<Slab> {
     let pieces = pieces(config, layout);
     let expected: Vec<(&str, &[usize])> =
         pieces.iter().map(|piece| (&*piece.theirs, &*piece.their_shape)).collect();

@@ -116,7 +116,12 @@ impl Router for TokenChoice {
             &choosing,
             trains,
         )?;
-        Ok(Routing { pairs: Arc::new(pairs), gates_n: gates_te.pick(&Arc::new(picked))?, losses, stats })
+        Ok(Routing {
+            pairs: Arc::new(pairs),
+            gates_n: gates_te.pick(&Arc::new(picked))?,
+            losses,
+            stats,
+        })
     }
 }
 
@@ -144,7 +149,11 @@ impl Choosing {
                 }
                 stats.unserved_tokens += u64::from(seats_k.iter().all(Option::is_none));
             }
-            stats.asked_e.iter_mut().zip(&seating.asked_e).for_each(|(sum, asked)| *sum += u64::from(*asked));
+            stats
+                .asked_e
+                .iter_mut()
+                .zip(&seating.asked_e)
+                .for_each(|(sum, asked)| *sum += u64::from(*asked));
         }
         let picked = tokens_of_e
             .iter()
