@@ -54,12 +54,12 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> TrainConfig {
         TrainConfig {
-            length: Span::Epochs { n: 60 },
+            length: Span::Epochs { n: 30 },
             batch_size: 64,
             loss: LossKind::Softmax,
             optimizer: Optimizer::default(),
             schedule: Schedule {
-                lr_peak: 2e-3,
+                lr_peak: 1e-3,
                 warmup_steps: 60,
                 decay: Decay::Cosine { lr_end: 0.0 },
             },

@@ -35,7 +35,18 @@ pub fn preset(name: &str) -> Result<RunConfig> {
 fn digits() -> RunConfig {
     let mut run = RunConfig::default();
     run.data.augment =
-        AugmentConfig { crop_padding: 1, label_smoothing: 0.1, ..Default::default() };
+        AugmentConfig { mixup_alpha: Some(0.2), label_smoothing: 0.1, ..AugmentConfig::default() };
+    run.train = TrainConfig {
+        length: Span::Epochs { n: 120 },
+        batch_size: 32,
+        validate_every: Span::Epochs { n: 5 },
+        schedule: Schedule {
+            lr_peak: 3e-3,
+            warmup_steps: 60,
+            decay: Decay::Cosine { lr_end: 0.0 },
+        },
+        ..TrainConfig::default()
+    };
     run
 }
 
