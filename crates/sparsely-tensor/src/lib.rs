@@ -26,7 +26,7 @@
 
 mod buffer;
 mod error;
-pub mod kernel;
+mod kernel;
 mod ops;
 pub mod optim;
 mod shape;

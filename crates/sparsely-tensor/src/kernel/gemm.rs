@@ -13,9 +13,9 @@ use faer::prelude::{Reborrow, ReborrowMut};
 use faer::{Accum, Par};
 
 /// A strided matrix to read.
-pub type MatRef<'a> = faer::MatRef<'a, f32>;
+pub(crate) type MatRef<'a> = faer::MatRef<'a, f32>;
 /// A strided matrix to write.
-pub type MatMut<'a> = faer::MatMut<'a, f32>;
+pub(crate) type MatMut<'a> = faer::MatMut<'a, f32>;
 
 /// Below this many rows `faer` takes another path, whose sums have other bits.
 const MIN_ROWS: usize = 4;

@@ -7,13 +7,13 @@
 use std::sync::OnceLock;
 
 /// What the generic loops may assume of the instruction set.
-pub trait Isa {
+pub(crate) trait Isa {
     /// `a·b + c`, rounded once where the set has a fused instruction.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 }
 
 /// A set with fused multiply-add.
-pub struct Fused;
+pub(crate) struct Fused;
 
 impl Isa for Fused {
     #[inline(always)]
@@ -23,7 +23,7 @@ impl Isa for Fused {
 }
 
 /// A set without it: two roundings, instead of a call into the C library for each element.
-pub struct Plain;
+pub(crate) struct Plain;
 
 impl Isa for Plain {
     #[inline(always)]
@@ -34,7 +34,7 @@ impl Isa for Plain {
 
 /// The instruction set that the loops run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// AVX-512 (F, DQ, VL) with FMA.
     Avx512,
     /// AVX2 with FMA.
@@ -44,7 +44,7 @@ pub enum Level {
 }
 
 /// What this processor offers.
-pub fn level() -> Level {
+pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(detect)
 }

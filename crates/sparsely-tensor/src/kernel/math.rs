@@ -14,7 +14,7 @@ const ROUND: f32 = 12_582_912.0;
 
 /// eˣ, within 2 ulp on [−87.3, 88.7]; 0 below, +∞ above; NaN stays NaN.
 #[inline(always)]
-pub fn exp<I: Isa>(x: f32) -> f32 {
+pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     let clamped = if x < -87.3 { -87.3 } else { x };
     let clamped = if clamped > 88.7 { 88.7 } else { clamped };
     let shifted = I::fma(clamped, LOG2_E, ROUND);
@@ -40,7 +40,7 @@ pub fn exp<I: Isa>(x: f32) -> f32 {
 ///
 /// Exactly ±1: the slopes of tanh and GELU multiply 1 − tanh² by powers of a large x.
 #[inline(always)]
-pub fn tanh<I: Isa>(x: f32) -> f32 {
+pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
     const LIMIT: f32 = 7.905_311;
     let c = if x > LIMIT { LIMIT } else { x };
     let c = if c < -LIMIT { -LIMIT } else { c };
@@ -61,7 +61,7 @@ pub fn tanh<I: Isa>(x: f32) -> f32 {
 
 /// erf, absolute error below 5e-7: a rational approximation (odd 13 over even 8) on [−4, 4].
 #[inline(always)]
-pub fn erf<I: Isa>(x: f32) -> f32 {
+pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
     let c = if x > 4.0 { 4.0 } else { x };
     let c = if c < -4.0 { -4.0 } else { c };
     let c2 = c * c;
@@ -83,7 +83,7 @@ const GELU_A: f32 = 0.044_715;
 
 /// The tanh-approximate GELU: x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³))).
 #[inline(always)]
-pub fn gelu<I: Isa>(x: f32) -> f32 {
+pub(crate) fn gelu<I: Isa>(x: f32) -> f32 {
     let t = tanh::<I>(GELU_C * x * I::fma(GELU_A * x, x, 1.0));
     let half = 0.5 * x;
     I::fma(half, t, half)
@@ -91,7 +91,7 @@ pub fn gelu<I: Isa>(x: f32) -> f32 {
 
 /// The derivative of [`gelu`].
 #[inline(always)]
-pub fn gelu_slope<I: Isa>(x: f32) -> f32 {
+pub(crate) fn gelu_slope<I: Isa>(x: f32) -> f32 {
     let t = tanh::<I>(GELU_C * x * I::fma(GELU_A * x, x, 1.0));
     let inner = GELU_C * I::fma(3.0 * GELU_A * x, x, 1.0);
     I::fma(0.5 * x * inner, I::fma(-t, t, 1.0), I::fma(0.5, t, 0.5))

@@ -3,8 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod elementwise;
-pub mod gemm;
-pub mod isa;
-pub mod math;
+pub(crate) mod gemm;
+pub(crate) mod isa;
+pub(crate) mod math;
 pub(crate) mod reduce;
 pub(crate) mod scratch;

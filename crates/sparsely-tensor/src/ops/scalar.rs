@@ -71,7 +71,7 @@ impl<'t> Var<'t> {
         Ok(self.tape.var(self.shape, y, self.grad))
     }
 
-    /// y_n = x[index_n] of the flattened x → `[N]`.
+    /// `y_n = x[index_n]` of the flattened x → `[N]`.
     ///
     /// # Errors
     /// If an index is out of range.
