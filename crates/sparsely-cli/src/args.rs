@@ -24,7 +24,8 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Name what is in images
     Predict(PredictArgs),
-    /// Logits of an array of images, for comparison with other implementations
+    /// Logits of an array of images, for comparison with other implementations: routed in the
+    /// groups and with the capacity that the model was trained with, unless flags say otherwise
     Logits(LogitsArgs),
     /// Measure this machine
     Bench(BenchArgs),

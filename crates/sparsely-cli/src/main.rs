@@ -1,5 +1,14 @@
 //! The command `sparsely`: trains, evaluates and uses sparse mixture-of-experts transformers.
 
+/// Prints a line. Whoever reads may have gone (`sparsely train | head`): that ends neither a run
+/// nor its checkpoints.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 mod args;
 mod commands;
 mod progress;

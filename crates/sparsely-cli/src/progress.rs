@@ -52,7 +52,7 @@ impl Progress {
     fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => println!("{line}"),
+            None => say!("{line}"),
         }
     }
 
@@ -83,7 +83,7 @@ impl Progress {
         let done = (report.step + 1 - self.steps[0]) as f64;
         let left =
             (self.steps[1] - report.step - 1) as f64 * self.begin.elapsed().as_secs_f64() / done;
-        println!(
+        say!(
             "step {}/{}  {}  {} left",
             report.step + 1,
             self.steps[1],
@@ -95,10 +95,10 @@ impl Progress {
 
 impl Observer for Progress {
     fn begin(&mut self, config: &RunConfig, dataset: &Dataset, folder: &Path, from: u64, to: u64) {
-        println!("{dataset}");
-        println!("run {}", folder.display());
+        say!("{dataset}");
+        say!("run {}", folder.display());
         if from > 0 {
-            println!("resumed after step {from} of {to}");
+            say!("resumed after step {from} of {to}");
         }
         self.folder = folder.to_path_buf();
         self.batch_size = config.train.batch_size;

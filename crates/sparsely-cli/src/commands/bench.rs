@@ -88,10 +88,10 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
             "model": name, "precision": "f32", "threads": threads, "batch": args.batch,
             "images_per_second": images_per_second, "peak_bytes": peak,
         });
-        println!("{line}");
+        say!("{line}");
     } else {
         let peak = peak.map_or("unknown".into(), |bytes| format!("{} MB", bytes / 1_000_000));
-        println!("{name}: {images_per_second:.1} images/s, {threads} threads, f32, peak {peak}");
+        say!("{name}: {images_per_second:.1} images/s, {threads} threads, f32, peak {peak}");
     }
     Ok(())
 }

@@ -18,13 +18,18 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
         config.eval.batch_size = batch.get();
     }
     let dataset = Dataset::open(&config.data, Some(saved.model.image_size), config.seed)?;
-    if dataset.class_names != saved.class_names || dataset.channels != saved.model.channels {
+    if dataset.channels != saved.model.channels {
         bail!(
-            "the model knows {} classes in {} channels, the data have {} in {}: not the same",
-            saved.class_names.len(),
+            "the model sees {} channels, the data have {}",
             saved.model.channels,
-            dataset.class_names.len(),
             dataset.channels
+        );
+    }
+    if dataset.class_names != saved.class_names {
+        bail!(
+            "the model knows the classes {}; the data have {}",
+            saved.class_names.join(", "),
+            dataset.class_names.join(", ")
         );
     }
     let (name, split) = match args.split {
@@ -36,7 +41,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
     if args.json {
         let mut line = json!({ "split": name, "step": saved.step });
         line.as_object_mut().expect("an object").extend(fields(&evaluation));
-        println!("{line}");
+        say!("{line}");
     } else {
         print(name, &evaluation);
     }
@@ -51,11 +56,11 @@ fn fields(evaluation: &Evaluation) -> serde_json::Map<String, serde_json::Value>
 }
 
 fn print(name: &str, evaluation: &Evaluation) {
-    println!("top-5 {:.1} %", 100.0 * evaluation.top5);
-    println!("loss {:.4}", evaluation.loss);
-    println!("time {:.3} ms/image", 1e3 * evaluation.seconds_per_image);
+    say!("top-5 {:.1} %", 100.0 * evaluation.top5);
+    say!("loss {:.4}", evaluation.loss);
+    say!("time {:.3} ms/image", 1e3 * evaluation.seconds_per_image);
     for layer in &evaluation.layers {
-        println!(
+        say!(
             "block {}: dropped {:.1} %, imbalance {:.2}, capacity factor {:.2}, load {:?}",
             layer.block,
             100.0 * layer.dropped_share,
@@ -64,6 +69,6 @@ fn print(name: &str, evaluation: &Evaluation) {
             layer.asked
         );
     }
-    println!("dropped {:.1} %", 100.0 * evaluation.dropped_share);
-    println!("{name} top-1 {:.1} % (n={})", 100.0 * evaluation.top1, evaluation.n);
+    say!("dropped {:.1} %", 100.0 * evaluation.dropped_share);
+    say!("{name} top-1 {:.1} % (n={})", 100.0 * evaluation.top1, evaluation.n);
 }

@@ -46,12 +46,12 @@ fn answer(path: &Path, probabilities: &[f64], names: &[String], args: &PredictAr
             .iter()
             .map(|v| json!({ "class": names[*v], "probability": probabilities[*v] }))
             .collect();
-        println!("{}", json!({ "image": path, "classes": classes }));
+        say!("{}", json!({ "image": path, "classes": classes }));
     } else {
         let classes: Vec<_> = order
             .iter()
             .map(|v| format!("{} {:.1} %", names[*v], 100.0 * probabilities[*v]))
             .collect();
-        println!("{}: {}", path.display(), classes.join(", "));
+        say!("{}: {}", path.display(), classes.join(", "));
     }
 }

@@ -24,12 +24,12 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
     progress.clear();
     match outcome? {
         Outcome::Finished(test) => {
-            println!("test top-1 {:.1} % (n={})", 100.0 * test.top1, test.n);
+            say!("test top-1 {:.1} % (n={})", 100.0 * test.top1, test.n);
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Stopped { step } => {
             let folder = progress.folder().display();
-            println!("stopped after step {step}; go on with: sparsely train --resume {folder}");
+            say!("stopped after step {step}; go on with: sparsely train --resume {folder}");
             Ok(ExitCode::from(NO))
         }
     }

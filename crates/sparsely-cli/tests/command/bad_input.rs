@@ -60,13 +60,17 @@ fn wrong_settings_are_refused_with_the_nearest_names() {
     );
     refuses(
         &["train", "--set", "model.moe.group.n=7"],
-        "invalid configuration: model.moe.group of 7 images does not divide a batch of 64 images \
+        "invalid configuration: model.moe.group of 7 images does not divide a batch of 32 images \
          of 16 tokens",
     );
     refuses(
         &["train", "--set", "model.moe.router.capacity={ kind = \"exact\", seats = 0 }"],
         "invalid configuration: capacity: expected at least one seat for each expert, got 0 seats \
          for 256 choices among 8 experts",
+    );
+    refuses(
+        &["train", "--set", "eval.dial.num_selected=20"],
+        "invalid configuration: eval.dial.num_selected 20 is not in 1..=8, the number of experts",
     );
     refuses(
         &["train", "--set", "model.image_size=32"],

@@ -69,6 +69,42 @@ fn an_answer_does_not_depend_on_the_batch() {
 }
 
 #[test]
+fn groups_of_images_need_not_divide_what_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert!(train_tiny(&out, &[]).status.success());
+    let image = folder.path().join("x.png");
+    write_image(&image, 2);
+    for group in ["8", "tokens:24"] {
+        let dial = ["--group", group, "--capacity", "1.05"];
+        let images = [&image, &image, &image];
+        let output = sparsely().arg("predict").arg(&out).args(images).args(dial).output().unwrap();
+        assert_eq!(stdout(&output).lines().count(), 3, "{}", stderr(&output));
+        let output = sparsely().arg("eval").arg(&out).args(dial).output().unwrap();
+        assert!(stdout(&output).ends_with("(n=360)\n"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn without_validation_images_the_last_model_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for class in ["cat", "dog"] {
+        fs::create_dir_all(data.join(class)).unwrap();
+        for i in 0..12 {
+            write_image(&data.join(class).join(format!("{i}.png")), i % 7);
+        }
+    }
+    let out = folder.path().join("run");
+    let none = ["--set", "data.validation_fraction=0", "--set", "train.batch_size=8"];
+    let output = train_tiny(&out, &[&["--data", data.to_str().unwrap()][..], &none].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(out.join("model.json")).unwrap()).unwrap();
+    assert_eq!(json["step"], 20);
+}
+
+#[test]
 fn a_broken_image_does_not_take_the_others_answers() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");

@@ -27,8 +27,9 @@ const LANES: usize = 16;
 /// `dst = a·b` or `dst += a·b`; `false` if the strides are not those of a product that our
 /// layers ask for (then nothing is written).
 ///
-/// The caller has found AVX-512F on this processor.
-pub(super) fn gemm(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) -> bool {
+/// # Safety
+/// The processor has AVX-512F; `dst` is `[m, n]`, `a` `[m, k]` and `b` `[k, n]`.
+pub(super) unsafe fn gemm(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) -> bool {
     let (Some(left), Some(right)) = (Left::of(a), Right::of(b)) else { return false };
     if dst.col_stride() != 1 || dst.row_stride() < 0 {
         return false;

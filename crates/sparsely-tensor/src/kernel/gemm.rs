@@ -38,6 +38,8 @@ pub(crate) fn mat_mut(values: &mut [f32], rows: usize, cols: usize) -> MatMut<'_
 ///
 /// A row's bits depend neither on how many rows share the call nor on how the columns are cut.
 pub(crate) fn gemm(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
+    let extents = [dst.nrows(), a.ncols(), dst.ncols()];
+    assert_eq!([a.nrows(), b.nrows(), b.ncols()], extents, "factors that fit the product");
     if dst.nrows() == 0 || dst.ncols() == 0 {
         return;
     }
@@ -48,8 +50,12 @@ pub(crate) fn gemm(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if level() == Level::Avx512 && super::avx512::gemm(dst.rb_mut(), write, a, b) {
-        return;
+    if level() == Level::Avx512 {
+        // SAFETY: `level` found AVX-512F, and the extents were compared above.
+        let is_done = unsafe { super::avx512::gemm(dst.rb_mut(), write, a, b) };
+        if is_done {
+            return;
+        }
     }
     portable(dst, write, a, b);
 }

@@ -8,6 +8,7 @@ use crate::moe::{Dial, Group, RouterStats};
 use crate::nn::Mode;
 use serde::Serialize;
 use sparsely_tensor::{CrossEntropy, Pool, Slab, Tape};
+use std::ops::Range;
 use std::time::Instant;
 
 /// What a model does on a split.
@@ -57,42 +58,31 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let pool = Pool::new();
     let mut tally = Tally::default();
-    for batch in sequential(split, whole_groups(config))? {
-        for (part, dial) in parts(&batch?, config.dial, model.config().image_pixels()) {
-            tally.add(model, params, &pool, &part, &dial, loss)?;
+    let unit = config.group_images(model.config())?;
+    for batch in sequential(split, config.batch_size.next_multiple_of(unit))? {
+        let batch = batch?;
+        for (images, dial) in parts(batch.len(), unit, config.dial) {
+            tally.add(model, params, &pool, &slice(&batch, images), &dial, loss)?;
         }
     }
     Ok(tally.finish())
 }
 
-/// The batch size, raised so that groups of images fit.
-fn whole_groups(config: &EvalConfig) -> usize {
-    match config.dial.group {
-        Some(Group::Images { n }) => config.batch_size.next_multiple_of(n.max(1)),
-        _ => config.batch_size,
-    }
+/// The images that whole groups of `unit` take, and the rest as one smaller group.
+fn parts(images: usize, unit: usize, dial: Dial) -> impl Iterator<Item = (Range<usize>, Dial)> {
+    let rest = images % unit;
+    let small = Dial { group: Some(Group::Images { n: rest }), ..dial };
+    let parts = [(0..images - rest, dial), (images - rest..images, small)];
+    parts.into_iter().filter(|(range, _)| !range.is_empty())
 }
 
-/// The batch; or, where groups of several images do not divide it, what they divide and the
-/// rest as a smaller group of its own.
-fn parts(batch: &Batch, dial: Dial, pixels: usize) -> Vec<(Batch, Dial)> {
-    let rest = match dial.group {
-        Some(Group::Images { n }) if n > 0 => batch.len() % n,
-        _ => 0,
-    };
-    let (whole, v) = (batch.len() - rest, batch.targets_bv.len() / batch.len().max(1));
-    let part = |from: usize, to: usize| Batch {
-        images_bhwc: batch.images_bhwc[from * pixels..to * pixels].to_vec(),
-        labels_b: batch.labels_b[from..to].to_vec(),
-        targets_bv: batch.targets_bv[from * v..to * v].to_vec(),
-    };
-    let small = Dial { group: Some(Group::Images { n: rest }), ..dial };
-    let parts = [(0, whole, dial), (whole, batch.len(), small)];
-    parts
-        .into_iter()
-        .filter(|(from, to, _)| from < to)
-        .map(|(from, to, dial)| (part(from, to), dial))
-        .collect()
+fn slice(batch: &Batch, images: Range<usize>) -> Batch {
+    let (pixels, v) = (batch.images_bhwc.len() / batch.len(), batch.targets_bv.len() / batch.len());
+    Batch {
+        images_bhwc: batch.images_bhwc[images.start * pixels..images.end * pixels].to_vec(),
+        targets_bv: batch.targets_bv[images.start * v..images.end * v].to_vec(),
+        labels_b: batch.labels_b[images].to_vec(),
+    }
 }
 
 #[derive(Default)]
@@ -166,7 +156,7 @@ impl From<&(usize, RouterStats)> for LayerLoad {
             block: *block,
             imbalance: stats.imbalance(),
             dropped_share: stats.dropped_share(),
-            actual_capacity_factor: stats.actual_capacity_factor,
+            actual_capacity_factor: stats.actual_capacity_factor(),
             asked: stats.asked_e.clone(),
         }
     }
@@ -193,11 +183,15 @@ pub fn class_probabilities(
 ) -> Result<Vec<Vec<f64>>> {
     let pool = Pool::new();
     let mut probabilities = Vec::new();
-    for images in images_bhwc.chunks(whole_groups(config) * model.config().image_pixels()) {
-        let tape = Tape::inference(params, &pool);
-        let logits_bv = model.forward(&tape, images, &config.dial, &mut Mode::Eval)?.logits_bv;
-        let rows = logits_bv.values().chunks(logits_bv.shape().width());
-        probabilities.extend(rows.map(|row| probabilities_of(row, loss)));
+    let (pixels, unit) = (model.config().image_pixels(), config.group_images(model.config())?);
+    for batch in images_bhwc.chunks(config.batch_size.next_multiple_of(unit) * pixels) {
+        for (images, dial) in parts(batch.len() / pixels, unit, config.dial) {
+            let images = &batch[images.start * pixels..images.end * pixels];
+            let tape = Tape::inference(params, &pool);
+            let logits_bv = model.forward(&tape, images, &dial, &mut Mode::Eval)?.logits_bv;
+            let rows = logits_bv.values().chunks(logits_bv.shape().width());
+            probabilities.extend(rows.map(|row| probabilities_of(row, loss)));
+        }
     }
     Ok(probabilities)
 }

@@ -4,6 +4,9 @@ use crate::moe::{Group, MoeConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Beyond this a model is a typing error: twice the largest preset at all layers sparse.
+const MAX_PARAMS: f64 = 1e11;
+
 /// A ViT or, with `moe`, a V-MoE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,7 +26,7 @@ pub struct ModelConfig {
     /// F, of the dense MLPs and of the experts.
     pub mlp_width: usize,
     /// V; without it the model ends in features.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_classes: Option<usize>,
     /// How tokens become one vector.
     pub classifier: Classifier,
@@ -32,14 +35,14 @@ pub struct ModelConfig {
     /// Whether queries and keys are normalised per head.
     pub qk_norm: bool,
     /// Width of a tanh layer before the head.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_logits: Option<usize>,
     /// Where the head's biases start.
     pub head_bias: f32,
     /// After the embedding, the attention and inside the dense MLPs.
     pub dropout: f32,
     /// The mixture of experts; without it the model is dense.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moe: Option<MoeConfig>,
 }
 
@@ -162,7 +165,20 @@ impl ModelConfig {
         if let Some(moe) = &self.moe {
             problems.extend(self.moe_problems(moe));
         }
+        if self.approximate_params() > MAX_PARAMS {
+            problems
+                .push(format!("the model has about {:.0e} parameters", self.approximate_params()));
+        }
         if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems }) }
+    }
+
+    /// In floating point, so that absurd sizes do not overflow before they are refused.
+    fn approximate_params(&self) -> f64 {
+        let (d, f) = (self.width as f64, self.mlp_width as f64);
+        let experts = self.moe.as_ref().map_or(1.0, |moe| moe.num_experts as f64);
+        let patch = self.patch_size as f64 * self.patch_size as f64 * self.channels as f64 * d;
+        let tokens = (self.image_size as f64 / self.patch_size.max(1) as f64).powi(2) * d;
+        self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens
     }
 
     fn moe_problems(&self, moe: &MoeConfig) -> Vec<String> {

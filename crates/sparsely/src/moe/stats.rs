@@ -11,9 +11,8 @@ pub struct RouterStats {
     pub tokens: u64,
     /// Tokens that no expert kept.
     pub unserved_tokens: u64,
-    /// Buffer positions per choice that would fill all experts equally: the capacity factor
-    /// after rounding.
-    pub actual_capacity_factor: f64,
+    /// Buffer positions of all experts in all groups.
+    pub seats: u64,
 }
 
 impl RouterStats {
@@ -31,6 +30,11 @@ impl RouterStats {
         if total == 0 { 1.0 } else { max as f64 * self.asked_e.len() as f64 / total as f64 }
     }
 
+    /// Seats per choice: the capacity factor after rounding; E where nothing is dropped.
+    pub fn actual_capacity_factor(&self) -> f64 {
+        self.seats as f64 / self.asked_e.iter().sum::<u64>().max(1) as f64
+    }
+
     /// Adds another batch's counts of the same layer.
     pub fn merge(&mut self, other: &RouterStats) {
         let add = |sums: &mut Vec<u64>, counts: &[u64]| {
@@ -41,7 +45,7 @@ impl RouterStats {
         add(&mut self.seated_e, &other.seated_e);
         self.tokens += other.tokens;
         self.unserved_tokens += other.unserved_tokens;
-        self.actual_capacity_factor = other.actual_capacity_factor;
+        self.seats += other.seats;
     }
 }
 

@@ -41,7 +41,7 @@ pub struct TrainConfig {
     /// Learning rates.
     pub schedule: Schedule,
     /// Largest global norm of the gradient; larger ones are scaled down to it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
     /// How often the validation images are looked at.
     pub validate_every: Span,
@@ -206,7 +206,10 @@ impl RunConfig {
         match self.model.validate() {
             Err(Error::Config { problems: more }) => problems.extend(more),
             Err(other) => return Err(other),
-            Ok(()) => problems.extend(self.group_problem()),
+            Ok(()) => {
+                problems.extend(self.group_problem());
+                problems.extend(self.eval.routing_problems(&self.model));
+            }
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems }) }
     }

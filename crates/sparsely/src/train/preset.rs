@@ -111,6 +111,19 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_reads_back_as_it_was_written() {
+        let mut unclipped = preset("digits").unwrap();
+        unclipped.train.clip_norm = None;
+        unclipped.model.num_classes = None;
+        for run in [preset("digits"), preset("vit-ti4"), preset("vmoe-s32"), Ok(unclipped)] {
+            let run = run.unwrap();
+            let text = run.to_toml().unwrap();
+            assert_eq!(RunConfig::from_toml(&text, std::path::Path::new("x")).unwrap(), run);
+            assert_eq!(crate::config::overlay::apply_set(&run, &[]).unwrap(), run);
+        }
+    }
+
+    #[test]
     fn an_unknown_run_is_refused_with_the_names() {
         assert_eq!(
             preset("vmoe-x4").unwrap_err().to_string(),

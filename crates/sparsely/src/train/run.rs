@@ -205,7 +205,9 @@ impl Run {
                 return Ok(Outcome::Stopped { step: done });
             }
         }
-        self.finish(folder, &mut metrics)
+        // A run that had finished before has its last line.
+        let is_new = from < self.total_steps;
+        self.finish(folder, is_new.then_some(&mut metrics))
     }
 
     fn validate(
@@ -220,7 +222,8 @@ impl Run {
         let evaluation =
             evaluate(model, params, &self.dataset.validation, &self.config.eval, loss)?;
         let now = Best { top1: evaluation.top1, loss: evaluation.loss, step };
-        let is_best = Best::is_beaten_by(self.best, &now);
+        // Without validation images the last model is as good as any.
+        let is_best = evaluation.n == 0 || Best::is_beaten_by(self.best, &now);
         if is_best {
             self.best = Some(now);
             self.description(step).save(folder, params)?;
@@ -241,14 +244,16 @@ impl Run {
     }
 
     /// Evaluates the best model by validation on the test images.
-    fn finish(self, folder: &RunFolder, metrics: &mut MetricsWriter) -> Result<Outcome> {
+    fn finish(self, folder: &RunFolder, metrics: Option<&mut MetricsWriter>) -> Result<Outcome> {
         let (saved, model, params) = SavedModel::load(folder)?;
         let loss = self.config.train.loss.into();
         let evaluation = evaluate(&model, &params, &self.dataset.test, &self.config.eval, loss)?;
-        metrics.append(&json!({
-            "step": self.total_steps, "best_step": saved.step, "test_top1": evaluation.top1,
-            "test_top5": evaluation.top5, "test_loss": evaluation.loss, "test_n": evaluation.n,
-        }))?;
+        if let Some(metrics) = metrics {
+            metrics.append(&json!({
+                "step": self.total_steps, "best_step": saved.step, "test_top1": evaluation.top1,
+                "test_top5": evaluation.top5, "test_loss": evaluation.loss, "test_n": evaluation.n,
+            }))?;
+        }
         Ok(Outcome::Finished(evaluation))
     }
 

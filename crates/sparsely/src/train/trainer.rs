@@ -44,9 +44,6 @@ pub struct StepReport {
 
 impl Trainer {
     /// A fresh model for a run of `total_steps`.
-    ///
-    /// # Errors
-    /// If the model's configuration cannot work.
     pub fn new(
         model: Vit,
         params: Slab,

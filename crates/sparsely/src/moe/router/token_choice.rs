@@ -136,7 +136,8 @@ impl Choosing {
             asked_e: vec![0; e],
             seated_e: vec![0; e],
             tokens: tokens as u64,
-            actual_capacity_factor: capacity as f64 * e as f64 / (s * k) as f64,
+            // No expert is asked more often than there are choices.
+            seats: (capacity.min(s * k) * e * (tokens / s)) as u64,
             ..RouterStats::default()
         };
         for (group, gates_se) in gates_te.chunks(s * e).enumerate() {
