@@ -9,7 +9,9 @@ use super::isa::{Level, level};
 use super::scratch::with_scratch;
 use crate::tape::Write;
 use faer::linalg::matmul::matmul;
-use faer::prelude::{Reborrow, ReborrowMut};
+use faer::prelude::Reborrow;
+#[cfg(target_arch = "x86_64")]
+use faer::prelude::ReborrowMut;
 use faer::{Accum, Par};
 
 /// A strided matrix to read.

@@ -23,6 +23,7 @@ impl Isa for Fused {
 }
 
 /// A set without it: two roundings, instead of a call into the C library for each element.
+#[cfg_attr(target_arch = "aarch64", allow(dead_code))]
 pub(crate) struct Plain;
 
 impl Isa for Plain {
@@ -34,6 +35,7 @@ impl Isa for Plain {
 
 /// The instruction set that the loops run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) enum Level {
     /// AVX-512 (F, DQ, VL) with FMA.
     Avx512,
