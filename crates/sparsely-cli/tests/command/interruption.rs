@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A run in which everything that draws takes part: order, crops, mixup, noise, dropout.
-const DRAWING: [&str; 20] = [
+const DRAWING: [&str; 22] = [
     "--set",
     "model.width=16",
     "--set",
@@ -22,6 +22,8 @@ const DRAWING: [&str; 20] = [
     "data.augment.mixup_alpha=0.5",
     "--set",
     "data.augment.flip=true",
+    "--set",
+    "data.augment.crop_padding=1",
     "--set",
     "train.length={ kind = \"steps\", n = 100 }",
     "--set",
