@@ -85,6 +85,22 @@ impl ModelCost {
         self.sum(|part| part.backward_macs)
     }
 
+    /// Most activations that exist at once in inference, in values.
+    pub fn inference_activations(&self) -> u64 {
+        self.parts.iter().map(|part| part.alive).max().unwrap_or(0)
+    }
+
+    /// Most activations and their gradients that exist at once in training, in values: what earlier
+    /// parts keep, and what the backward pass of a part works with.
+    pub fn training_activations(&self) -> u64 {
+        let mut kept = 0;
+        let sums = self.parts.iter().map(|part| {
+            kept += part.kept;
+            kept + part.gradients
+        });
+        sums.max().unwrap_or(0)
+    }
+
     /// FLOPs of the forward pass of the batch.
     pub fn flops(&self) -> u64 {
         self.sum(PartCost::flops)
@@ -137,16 +153,22 @@ impl Sizes {
             part = part.with_params(d);
             part.moved += 2 * self.bld();
         }
-        match config.positions {
+        let part = match config.positions {
             Positions::None => part,
             Positions::Learned => part.with_params(self.l * d).residual(self.bld()),
             Positions::Sincos2d => part.residual(self.bld()),
-        }
+        };
+        let patches = b * config.num_patches() as u64 * pixels;
+        // Class token and positions make copies.
+        part.working(self.bld() + patches.max(self.bld()), 2 * self.bld())
     }
 
     fn norm(&self, block: Option<usize>) -> PartCost {
         let Sizes { b, l, d, .. } = *self;
-        PartCost::new(block, Part::Norm).with_params(2 * d).norm(b * l, d)
+        PartCost::new(block, Part::Norm)
+            .with_params(2 * d)
+            .norm(b * l, d)
+            .working(3 * self.bld(), 2 * self.bld())
     }
 
     /// The norm before it, then q, k and v, their matrix, and the output with its residual.
@@ -155,21 +177,27 @@ impl Sizes {
         let mut part = PartCost::new(Some(block), Part::Attention).linear(b * l, [d, 3 * d]);
         if config.qk_norm {
             // Queries and keys; the values are copied beside them.
-            part = part.with_params(2 * d / h).norm(b * l, 2 * d).keeping(self.bld());
+            part = part.with_params(2 * d / h).norm(2 * b * l * h, d / h).keeping(self.bld());
         }
+        // Alive: the block's input, normed; q, k, v; mixed; the output. Or q, k, v before and after
+        // their norm, with its means and deviations. Gradients: of the residual, of mixed, of q, k, v, but mixed is not kept any more.
+        let alive = if config.qk_norm { 8 * self.bld() + 4 * b * l * h } else { 7 * self.bld() };
         let part = part
             .attention(b * h, [l, l, d / h])
             .keeping(3 * self.bld())
             .linear(b * l, [d, d])
-            .residual(self.bld());
+            .residual(self.bld())
+            .working(alive, 4 * self.bld());
         [self.norm(Some(block)), part]
     }
 
     fn mlp(&self, config: &ModelConfig, block: usize) -> PartCost {
         let part = self.feed_forward(PartCost::new(Some(block), Part::Mlp), self.b * self.l);
         // With dropout the activation is an operation of its own, which keeps its input too.
-        let dropped = if config.dropout > 0.0 { self.b * self.l * self.f } else { 0 };
-        part.keeping(dropped)
+        let hidden = self.b * self.l * self.f;
+        let part = part.keeping(if config.dropout > 0.0 { hidden } else { 0 });
+        // Alive: the block's input, attention's output, normed, the hidden layer, the output.
+        part.working(4 * self.bld() + hidden, self.bld() + hidden)
     }
 
     fn feed_forward(&self, part: PartCost, rows: u64) -> PartCost {
@@ -210,10 +238,12 @@ impl Sizes {
         let (t, d, e) = (self.b * self.l, self.d, moe.num_experts as u64);
         let router = part(Part::Router)
             .with_params(d * e)
-            .keeping(t * d + t * e)
+            .keeping(t * d + t * e * if moe.router.noise_std > 0.0 { 2 } else { 1 })
             .product([t, d, e])
-            .softmax(t * e);
+            .softmax(t * e)
+            .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e);
         let mut dispatch = part(Part::Dispatch).residual(t * d);
+        dispatch = dispatch.keeping(load.rows); // gates
         dispatch.macs += load.rows * d;
         dispatch.moved += load.rows * d + t * d;
         [router, dispatch]
@@ -251,6 +281,11 @@ impl Sizes {
             .keeping(if moe.expert_dropout > 0.0 { 2 } else { 1 } * load.rows * f)
             .product([load.rows, f, d])
             .added(load.rows * d);
+        let (td, nd, nf) = (self.bld(), load.rows * d, load.rows * f);
+        // Alive: the block's input, attention's output, normed, hidden rows, output rows, the output.
+        // Gradients: of the output and hidden rows; or, when those are not kept any more, of the
+        // residual, of rows and of normed.
+        part = part.working(4 * td + nf + nd, (td + nf).max(2 * td + nd));
         part.params = moe.num_experts as u64 * expert;
         part.active_params = experts_per_token as u64 * expert;
         part.read_params = load.experts * expert;
@@ -270,7 +305,9 @@ impl Sizes {
             parts.push(part.activation(b * width).keeping(b * width));
         }
         if let Some(v) = config.num_classes {
-            parts.push(PartCost::new(None, Part::Head).linear(b, [width, v as u64]));
+            // The loss keeps its slope.
+            let part = PartCost::new(None, Part::Head).linear(b, [width, v as u64]);
+            parts.push(part.keeping(b * v as u64));
         }
         parts
     }
@@ -283,7 +320,11 @@ impl Sizes {
             .linear(1, [d, d])
             .linear(b * l, [d, 2 * d]);
         if config.qk_norm {
-            part = part.with_params(2 * d / h).norm(b * l, d).keeping(self.bld()).norm(1, d);
+            part = part
+                .with_params(2 * d / h)
+                .norm(h, d / h)
+                .norm(b * l * h, d / h)
+                .keeping(self.bld());
         }
         let part = part
             .attention(b * h, [1, l, d / h])
@@ -291,6 +332,8 @@ impl Sizes {
             .linear(b, [d, d])
             .with_params(2 * d)
             .norm(b, d);
-        self.feed_forward(part, b)
+        let kv = 2 * self.bld();
+        let alive = 2 * self.bld() + kv * if config.qk_norm { 2 } else { 1 };
+        self.feed_forward(part, b).working(alive, kv)
     }
 }

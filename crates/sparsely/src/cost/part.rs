@@ -56,6 +56,10 @@ pub struct PartCost {
     pub elementwise_flops: u64,
     /// Values that the backward pass needs of the forward pass.
     pub kept: u64,
+    /// Values that exist at most while inference computes the part, its block's inputs included.
+    pub alive: u64,
+    /// Values that the backward pass of the part works with, beside those that are kept.
+    pub gradients: u64,
     /// Activations read and written by the operations of the forward pass, each once.
     pub moved: u64,
 }
@@ -73,6 +77,8 @@ impl PartCost {
             backward_macs: 0,
             elementwise_flops: 0,
             kept: 0,
+            alive: 0,
+            gradients: 0,
             moved: 0,
         }
     }
@@ -115,11 +121,18 @@ impl PartCost {
         self
     }
 
-    /// The norm of rows, with scale and bias or scale alone; the input is kept.
+    /// The norm of rows, with scale and bias or scale alone; the input is kept, and mean and deviation.
     pub(super) fn norm(mut self, rows: u64, width: u64) -> PartCost {
         self.elementwise_flops += NORM * rows * width;
         self.moved += 2 * rows * width;
-        self.keeping(rows * width)
+        self.keeping(rows * width + 2 * rows)
+    }
+
+    /// What the part's working memory is: values at most alive in inference, and gradients.
+    pub(super) fn working(mut self, alive: u64, gradients: u64) -> PartCost {
+        self.alive = alive;
+        self.gradients = gradients;
+        self
     }
 
     /// The softmax of so many values.
