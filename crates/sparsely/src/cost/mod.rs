@@ -7,7 +7,9 @@
 //! a softmax, 8 for a GELU, 1 for an addition.
 
 mod call;
+pub mod language;
 mod model;
+pub mod paper;
 mod part;
 mod router;
 
