@@ -8,12 +8,15 @@
 
 mod call;
 pub mod language;
+mod memory;
 mod model;
 pub mod paper;
 mod part;
+pub mod plan;
 mod router;
 
 pub use call::{Call, Routed};
+pub use memory::Memory;
 pub use model::ModelCost;
 pub use part::{Part, PartCost};
 pub use router::Choice;

@@ -8,6 +8,9 @@ use crate::moe::MoeConfig;
 use crate::{Error, Result};
 use serde::Serialize;
 
+/// Multiply-accumulates of a batch beyond which a sum could leave 64 bits.
+const MAX_MACS: f64 = 1e18;
+
 /// What one batch costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelCost {
@@ -43,6 +46,7 @@ impl ModelCost {
             let expected = "a batch of at least 1 image".into();
             return Err(Error::Argument { op: "cost", expected, got: "0".into() });
         }
+        check_size(config, choice, call.batch)?;
         let sizes = Sizes::of(config, call.batch);
         let moe_blocks = config.moe_blocks()?;
         let mut parts = vec![sizes.embedding(config)];
@@ -110,6 +114,25 @@ impl ModelCost {
     pub fn training_flops(&self) -> u64 {
         self.sum(PartCost::training_flops)
     }
+}
+
+/// Refuses what whole numbers of 64 bits cannot count: in floating point, and rather too early.
+fn check_size(config: &ModelConfig, choice: Option<Choice>, batch: usize) -> Result<()> {
+    let experts = config.moe.as_ref().map_or(1, |moe| moe.num_experts);
+    let per_token = choice.map_or(1, |choice| choice.experts_per_token(experts)).max(1) as f64;
+    let (l, d, f) = (config.length() as f64, config.width as f64, config.mlp_width as f64);
+    let pixels = (config.patch_size as f64).powi(2) * config.channels as f64;
+    let token = config.depth as f64 * (4.0 * d * d + 2.0 * d * f * per_token + 2.0 * l * d);
+    let classes = config.num_classes.unwrap_or(1) as f64;
+    let macs = batch as f64 * (l * (token + pixels * d + d * experts as f64) + d * classes);
+    if macs < MAX_MACS {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        op: "cost",
+        expected: format!("less than {MAX_MACS:.0e} multiply-accumulates"),
+        got: format!("about {macs:.0e} for a batch of {batch} images of {l} tokens"),
+    })
 }
 
 /// The model's sizes as the formulas name them.
@@ -286,6 +309,7 @@ impl Sizes {
         // Gradients: of the output and hidden rows; or, when those are not kept any more, of the
         // residual, of rows and of normed.
         part = part.working(4 * td + nf + nd, (td + nf).max(2 * td + nd));
+        part.rows = load.rows;
         part.params = moe.num_experts as u64 * expert;
         part.active_params = experts_per_token as u64 * expert;
         part.read_params = load.experts * expert;
