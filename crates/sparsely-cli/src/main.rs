@@ -20,7 +20,8 @@ use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Exit code of an answer that is no: a run that was stopped before its end, a plan that does not fit.
+/// Exit code of an answer that is no: a run that was stopped before its end, a plan that does not
+/// fit.
 const NO: u8 = 1;
 /// Exit code of an error.
 const ERROR: u8 = 2;

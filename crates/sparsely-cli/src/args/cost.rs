@@ -3,13 +3,17 @@
 use super::DialArgs;
 use clap::{Args, ValueEnum};
 
+/// What is said about one model, and goes with no table of many.
+const MODEL: [&str; 9] =
+    ["model", "sets", "batch", "resolution", "k", "capacity", "priority", "group", "devices"];
+
 #[derive(Args)]
 pub(crate) struct CostArgs {
     /// A preset (`digits`, `vit-SIZE`, `vmoe-SIZE`, `vmoe-15b`) or the folder of a run
     #[arg(value_name = "PRESET|RUN", required_unless_present = "paper")]
     pub(crate) model: Option<String>,
     /// Every model that a paper tells the cost of, counted
-    #[arg(long, conflicts_with_all = ["model", "sets", "batch", "resolution", "k", "capacity", "priority", "group", "devices"])]
+    #[arg(long, conflicts_with_all = MODEL)]
     pub(crate) paper: Option<PaperArg>,
     /// Change a setting, such as model.moe.num_experts=32 (may be repeated)
     #[arg(long = "set", value_name = "PATH=VALUE")]
@@ -54,6 +58,6 @@ pub(crate) struct ClusterArgs {
 pub(crate) enum PaperArg {
     /// V-MoE and Soft MoE: parameters
     Vmoe,
-    /// SwitchHead and its baselines: parameters, attention's MACs and memory, as published and as executed
+    /// SwitchHead and its baselines: parameters, MACs and memory of attention
     Switchhead,
 }

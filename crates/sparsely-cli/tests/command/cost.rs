@@ -52,9 +52,10 @@ training   1.48 MB    1.48 MB  2.95 MB      6.54 MB  12.44 MB
 
 a training step is 557.0 MFLOPs, 184.5 MFLOPs of them forward
 
-MACs are those of matrix products and gated sums. Each is 2 FLOPs; a value of a norm or softmax
-is 5, a GELU 8, an addition 1. Touched: weights once for the batch, and what operations read and write.
-Kept: for the backward pass. All values are f32.
+MACs: of matrix products and gated sums. FLOPs: 2 for each, 5 for a value of a norm or
+softmax, 8 for a GELU, 1 for an addition. Active: what one token meets. Touched: weights once
+for the batch, and what each operation reads and writes. Kept: for the backward pass. All
+values are f32.
 ";
     assert_eq!(cost(&["digits"]), expected);
 }
@@ -82,12 +83,14 @@ expert-parallel  data-parallel  all-to-all  all-reduce   compute    memory      
 32                           2     8.62 GB     8.49 GB  425.3 ms  141.8 ms  342.0 ms  425.3 ms
 
 assumed:
-  weights, gradients and AdamW's two moments are 4 bytes a value; activations and the rows sent to experts 2
-  experts are chosen equally often; groups do not span devices; all activations are kept, none recomputed but attention matrices
-  all-to-all: each layer sends its routed rows to the experts and back, forward and backward; the own share stays
-  all-reduce: a ring, dense gradients over all devices, an expert's over those that hold it
-  memory traffic: each weight is read forward and backward, its gradient written; AdamW reads 4 and writes 3 values; activations pass once forward, twice backward
-  step time is the longest of compute, memory and link, if they overlap perfectly, at the rates given; in turn, their sum
+  weights, gradients and AdamW's two moments are 4 bytes a value
+  activations and the rows sent to experts are 2; all are kept but attention matrices
+  experts are chosen equally often; groups do not span devices
+  all-to-all: routed rows go to the experts and back, forward and backward; own ones stay
+  all-reduce: a ring, of dense gradients over all devices, of an expert's over its copies
+  weights pass through memory twice and once written as gradients; AdamW reads 4, writes 3
+  activations pass through memory once forward and twice backward
+  a step is the longest of compute, memory and link if they overlap, else their sum
 
 recommended: expert-parallel 32 × data-parallel 2: a step takes 425.3 ms (bound by compute; 909.1 ms in turn), 9631 images/s
 ";
@@ -112,8 +115,8 @@ RoPE 45M dense RoPE               16   412  10   41   –  –       2053  512  
 RoPE 45M SwitchHead               16   412   2   64   5  3       2092  512   44.51M  285.6M    1.3M         287.7M             1.3M
 SwitchAll 259M SwitchHead         18  1024   4  112   4  2  32×128, 4  512  259.48M    2.4G    5.6M           4.0G             6.5M
 
-MACs and values in memory of one attention layer and sequence: as the authors count them, and as
-their code executes them, the same rules for all.
+MACs and values in memory of one attention layer and sequence: as the authors count them,
+and as their code executes them, the same rules for all.
 ";
     assert_eq!(cost(&["--paper", "switchhead"]), expected);
     let vmoe = cost(&["--paper", "vmoe"]);
@@ -239,12 +242,12 @@ fn what_cannot_be_counted_is_one_line() {
         (
             "--batch",
             "65",
-            "--batch: expected a multiple of 64 images, one share for each device, got 65",
+            "--batch: expected a multiple of 64 images, a share for each device, got 65",
         ),
         (
             "--batch",
             "0",
-            "--batch: expected a multiple of 64 images, one share for each device, got 0",
+            "--batch: expected a multiple of 64 images, a share for each device, got 0",
         ),
     ] {
         let args = plan(name, value);

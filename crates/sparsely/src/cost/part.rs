@@ -128,7 +128,8 @@ impl PartCost {
         self
     }
 
-    /// The norm of rows, with scale and bias or scale alone; the input is kept, and mean and deviation.
+    /// The norm of rows, with scale and bias or scale alone; the input is kept, and mean and
+    /// deviation.
     pub(super) fn norm(mut self, rows: u64, width: u64) -> PartCost {
         self.elementwise_flops += NORM * rows * width;
         self.moved += 2 * rows * width;
@@ -166,8 +167,8 @@ impl PartCost {
         self.added(values)
     }
 
-    /// softmax(q kᵀ) v of Q queries and L keys a head, B·H heads of width A. Way back: the matrix again,
-    /// then the gradients of its two products, two each.
+    /// softmax(q kᵀ) v of Q queries and L keys a head, B·H heads of width A. Way back: the matrix
+    /// again, then the gradients of its two products, two each.
     pub(super) fn attention(mut self, heads: u64, [q, l, a]: [u64; 3]) -> PartCost {
         let product = heads * q * l * a;
         self.macs += 2 * product;

@@ -4,8 +4,8 @@ use crate::moe::{Group, MoeConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Beyond this a model is a typing error: about twice the largest model of the papers (Soft MoE H/14
-/// with 256 experts), all layers counted as sparse.
+/// Beyond this a model is a typing error: about twice the largest model of the papers (Soft MoE
+/// H/14 with 256 experts), all layers counted as sparse.
 const MAX_PARAMS: f64 = 2e11;
 
 /// A ViT or, with `moe`, a V-MoE.

@@ -15,8 +15,8 @@ const JFT_CLASSES: usize = 29_593;
 /// The run of that name: `digits`, or `vit-` or `vmoe-` and a [`Variant`] such as `ti4` or `s32`.
 ///
 /// `vmoe-` has 8 experts in the last two odd blocks, K = 2, routed over 8 images. `vmoe-15b` is the
-/// paper's largest, which has its name from 32 experts in every second block and a head for the classes of
-/// JFT-300M (Riquelme et al. 2021, arXiv 2106.05974).
+/// paper's largest, which has its name from 32 experts in every second block and a head for the
+/// classes of JFT-300M (Riquelme et al. 2021, arXiv 2106.05974).
 ///
 /// # Errors
 /// If there is none, with the names that there are and those that are nearest.

@@ -22,6 +22,14 @@ const PARTS: [(Part, &str); 10] = [
     (Part::Head, "head"),
 ];
 
+/// What the columns mean.
+const NOTES: [&str; 4] = [
+    "MACs: of matrix products and gated sums. FLOPs: 2 for each, 5 for a value of a norm or",
+    "softmax, 8 for a GELU, 1 for an addition. Active: what one token meets. Touched: weights once",
+    "for the batch, and what each operation reads and writes. Kept: for the backward pass. All",
+    "values are f32.",
+];
+
 pub(super) fn print(subject: &Subject, batch: usize, as_json: bool) -> Result<ExitCode> {
     let call = Call { dial: subject.dial, ..Call::balanced(batch) };
     let cost = ModelCost::of(&subject.model, &call)?;
@@ -45,13 +53,7 @@ pub(super) fn print(subject: &Subject, batch: usize, as_json: bool) -> Result<Ex
         with_unit(cost.flops() as f64, "FLOPs")
     );
     say!();
-    say!(
-        "MACs are those of matrix products and gated sums. Each is 2 FLOPs; a value of a norm or softmax"
-    );
-    say!(
-        "is 5, a GELU 8, an addition 1. Touched: weights once for the batch, and what operations read and write."
-    );
-    say!("Kept: for the backward pass. All values are f32.");
+    NOTES.iter().for_each(|note| say!("{note}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -70,7 +72,8 @@ fn describe(subject: &Subject, cost: &ModelCost) -> Vec<String> {
         let asked = layers.clone().count();
         let rows: u64 = layers.map(|part| part.rows).sum();
         lines.push(format!(
-            "{} experts in {asked} blocks, groups of {}, chosen equally often: {} rows for {} tokens in each",
+            "{} experts in {asked} blocks, groups of {}, chosen equally often: {} rows for {} tokens \
+             in each",
             moe.num_experts,
             dial.group.unwrap_or(moe.group),
             rows / asked.max(1) as u64,

@@ -4,6 +4,7 @@ use crate::args::PaperArg;
 use crate::table::{cells, say_aligned};
 use anyhow::Result;
 use serde_json::{Value, json};
+use sparsely::cost::ModelCost;
 use sparsely::cost::language::{Attention, LanguageMlp};
 use sparsely::cost::paper::{LanguageRow, VisionRow, switchhead, vmoe};
 
@@ -24,11 +25,7 @@ fn print_vision(models: &[VisionRow], as_json: bool) -> Result<()> {
         let cost = row.cost()?;
         let macs = cost.macs() as f64 / cost.batch as f64;
         if as_json {
-            let (params, active) = (cost.params(), cost.active_params());
-            say!(
-                "{}",
-                json!({ "model": row.name, "params": params, "active_params": active, "macs_per_image": macs })
-            );
+            say!("{}", vision_json(row, &cost));
             continue;
         }
         let model = &row.model;
@@ -48,6 +45,15 @@ fn print_vision(models: &[VisionRow], as_json: bool) -> Result<()> {
         say_aligned(&rows);
     }
     Ok(())
+}
+
+fn vision_json(row: &VisionRow, cost: &ModelCost) -> Value {
+    json!({
+        "model": row.name,
+        "params": cost.params(),
+        "active_params": cost.active_params(),
+        "macs_per_image": cost.macs() as f64 / cost.batch as f64,
+    })
 }
 
 fn print_language(models: &[LanguageRow], as_json: bool) {
@@ -75,9 +81,9 @@ fn print_language(models: &[LanguageRow], as_json: bool) {
     say_aligned(&rows);
     say!();
     say!(
-        "MACs and values in memory of one attention layer and sequence: as the authors count them, and as"
+        "MACs and values in memory of one attention layer and sequence: as the authors count them,"
     );
-    say!("their code executes them, the same rules for all.");
+    say!("and as their code executes them, the same rules for all.");
 }
 
 fn language_row(row: &LanguageRow) -> Vec<String> {

@@ -15,7 +15,7 @@ pub(super) fn print(subject: &Subject, devices: usize, args: &CostArgs) -> Resul
     let batch = args.batch.unwrap_or(subject.batch.saturating_mul(devices));
     if batch == 0 || !batch.is_multiple_of(devices) {
         bail!(
-            "--batch: expected a multiple of {devices} images, one share for each device, got {batch}"
+            "--batch: expected a multiple of {devices} images, a share for each device, got {batch}"
         );
     }
     let work = Workload::of(&subject.model, &subject.dial, batch / devices)?;
@@ -138,7 +138,8 @@ fn degrees(split: &Split) -> [String; 2] {
 fn recommend(plan: &Plan, batch: usize) {
     let Some(split) = plan.best.map(|best| &plan.splits[best]) else { return };
     say!(
-        "recommended: expert-parallel {} × data-parallel {}: a step takes {} (bound by {}; {} in turn), {:.0} images/s",
+        "recommended: expert-parallel {} × data-parallel {}: a step takes {} (bound by {}; {} in \
+         turn), {:.0} images/s",
         split.expert_parallel,
         split.data_parallel,
         seconds(split.step_seconds()),
@@ -160,7 +161,8 @@ fn reason(plan: &Plan, cluster: &Cluster) -> String {
         "a smaller --batch may fit"
     };
     format!(
-        "nothing fits: expert-parallel {1} asks for {0} on each device, {2} of it activations, but there are {3}; {way_out}",
+        "nothing fits: expert-parallel {1} asks for {0} on each device, {2} of it activations, but \
+         there are {3}; {way_out}",
         bytes(all),
         smallest.expert_parallel,
         bytes(activations),

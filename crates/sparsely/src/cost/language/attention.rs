@@ -1,11 +1,12 @@
 //! The cost of attention in language models: one layer, one sequence.
 //!
-//! Two counts. The *published* one is the authors' formula (SwitchHead, arXiv 2312.07987, appendix; their
-//! tables are made of it), which counts the position term with the memory for the baseline and
-//! without it for SwitchHead, and the routers without their factor H. The *executed* one counts on every
-//! side what their code computes: keys and values of the memory again, a position key for each distance
-//! in both directions (2TC) and its product with the queries, a router row for each expert of each
-//! head, over all keys on the source side and over the block on the destination side.
+//! Two counts. The *published* one is the authors' formula (SwitchHead, arXiv 2312.07987, appendix;
+//! their tables are made of it), which counts the position term with the memory for the baseline
+//! and without it for SwitchHead, and the routers without their factor H. The *executed* one counts
+//! on every side what their code computes: keys and values of the memory again, a position key for
+//! each distance in both directions (2TC) and its product with the queries, a router row for each
+//! expert of each head, over all keys on the source side and over the block on the destination
+//! side.
 
 use serde::Serialize;
 
@@ -41,7 +42,8 @@ pub enum Attention {
         /// Transformer-XL's relative positions, else rotary ones.
         relative_positions: bool,
     },
-    /// Experts are whole heads that share keys and values (arXiv 2210.05144), with relative positions.
+    /// Experts are whole heads that share keys and values (arXiv 2210.05144), with relative
+    /// positions.
     Moa {
         /// E, of which each token selects H.
         experts: u64,
@@ -100,7 +102,8 @@ impl Attention {
                 h * a * (2 * queries + 2 * keys + positions),
             ),
             Attention::SwitchHead { experts: e, selected: k, .. } => {
-                // q and k are dense; v on the source side and o on the destination side have experts.
+                // q and k are dense; v on the source side and o on the destination side have
+                // experts.
                 let projections = d * h * a * (queries + keys + k * keys + k * queries + positions);
                 let gates = k * h * a * (keys + queries);
                 let routers = d * h * e * (keys + queries);

@@ -1,4 +1,5 @@
-//! The models that papers tell the cost of, as typed values. What they cost is counted, never stored.
+//! The models that papers tell the cost of, as typed values. What they cost is counted, never
+//! stored.
 
 mod switchhead;
 mod vmoe;

@@ -1,5 +1,5 @@
-//! The models of V-MoE (Riquelme et al. 2021, arXiv 2106.05974), those that its authors released, and Soft
-//! MoE's (Puigcerver et al. 2023, arXiv 2308.00951).
+//! The models of V-MoE (Riquelme et al. 2021, arXiv 2106.05974), those that its authors released,
+//! and Soft MoE's (Puigcerver et al. 2023, arXiv 2308.00951).
 
 use crate::Result;
 use crate::cost::{Call, Choice, ModelCost};

@@ -1,8 +1,8 @@
 //! Training on many devices, on paper: what fits, what is sent, how long a step takes at least.
 //!
-//! Each device has all that is dense and a share of the experts (expert parallelism, GShard,
-//! arXiv 2006.16668); devices with the same share, and all devices for what is dense, average their gradients
-//! (data parallelism). [`ASSUMPTIONS`] are told with every plan.
+//! Each device has all that is dense and a share of the experts (expert parallelism, GShard, arXiv
+//! 2006.16668); devices with the same share, and all devices for what is dense, average their
+//! gradients (data parallelism). [`ASSUMPTIONS`] are told with every plan.
 
 mod workload;
 
@@ -12,21 +12,23 @@ use super::memory::{F32, MOMENTS, Memory};
 use serde::Serialize;
 
 /// What a plan takes for granted, one sentence each.
-pub const ASSUMPTIONS: [&str; 6] = [
-    "weights, gradients and AdamW's two moments are 4 bytes a value; activations and the rows sent to experts 2",
-    "experts are chosen equally often; groups do not span devices; all activations are kept, none recomputed but attention matrices",
-    "all-to-all: each layer sends its routed rows to the experts and back, forward and backward; the own share stays",
-    "all-reduce: a ring, dense gradients over all devices, an expert's over those that hold it",
-    "memory traffic: each weight is read forward and backward, its gradient written; AdamW reads 4 and writes 3 values; activations pass once forward, twice backward",
-    "step time is the longest of compute, memory and link, if they overlap perfectly, at the rates given; in turn, their sum",
+pub const ASSUMPTIONS: [&str; 8] = [
+    "weights, gradients and AdamW's two moments are 4 bytes a value",
+    "activations and the rows sent to experts are 2; all are kept but attention matrices",
+    "experts are chosen equally often; groups do not span devices",
+    "all-to-all: routed rows go to the experts and back, forward and backward; own ones stay",
+    "all-reduce: a ring, of dense gradients over all devices, of an expert's over its copies",
+    "weights pass through memory twice and once written as gradients; AdamW reads 4, writes 3",
+    "activations pass through memory once forward and twice backward",
+    "a step is the longest of compute, memory and link if they overlap, else their sum",
 ];
 
 /// Bytes of an activation or of a value of a row that is sent.
 const ACTIVATION: u64 = 2;
 /// Times that routed rows cross the link: to the experts and back, forward and backward.
 const CROSSINGS: f64 = 4.0;
-/// Values that pass through memory for each parameter of a step: read forward and backward, the gradient
-/// written; AdamW reads parameter, gradient and moments and writes parameter and moments.
+/// Values that pass through memory for each parameter of a step: read forward and backward, the
+/// gradient written; AdamW reads parameter, gradient and moments and writes parameter and moments.
 const STATE_PASSES: f64 = 10.0;
 /// Times that activations pass through memory, forward once and backward twice.
 const ACTIVATION_PASSES: f64 = 3.0;
@@ -72,8 +74,8 @@ pub struct Split {
 pub struct Plan {
     /// By expert-parallel degree.
     pub splits: Vec<Split>,
-    /// The one that is recommended, as an index into `splits`: of those that fit, the shortest step; of
-    /// equal ones, the shortest in turn. None if nothing fits.
+    /// The one that is recommended, as an index into `splits`: of those that fit, the shortest
+    /// step; of equal ones, the shortest in turn. None if nothing fits.
     pub best: Option<usize>,
 }
 

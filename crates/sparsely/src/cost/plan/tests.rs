@@ -1,6 +1,7 @@
 use super::*;
 
-/// 1 G dense parameters, 8 G in 8 experts; 1 G values routed, 2 T FLOPs, 10 G activations, 1 G moved.
+/// 1 G dense parameters, 8 G in 8 experts; 1 G values routed, 2 T FLOPs, 10 G activations, 1 G
+/// moved.
 const WORK: Workload = Workload {
     dense_params: 1_000_000_000,
     expert_params: 8_000_000_000,
@@ -72,9 +73,9 @@ fn degrees_divide_experts_and_devices() {
 
 #[test]
 fn the_recommended_split_is_the_quickest_that_fits() {
-    // With half of the experts 5 G parameters take 80 GB, and activations 20: too much. A quarter: 3 G take 48 +
-    // 20. An eighth fits too. Both wait 2 s for compute. Sent with a quarter: 6 + 7 + 2 · 1/2 · 8 = 21 GB;
-    // with an eighth 14 GB: quicker in turn.
+    // With half of the experts 5 G parameters take 80 GB, and activations 20: too much. A quarter:
+    // 3 G take 48 + 20. An eighth fits too. Both wait 2 s for compute. Sent with a quarter: 6 + 7 +
+    // 2 · 1/2 · 8 = 21 GB; with an eighth 14 GB: quicker in turn.
     let eight = plan(&WORK, &cluster(8));
     let fits: Vec<bool> = eight.splits.iter().map(|split| split.fits(&cluster(8))).collect();
     assert_eq!(fits, [false, false, true, true]);

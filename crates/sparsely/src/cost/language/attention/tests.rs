@@ -25,7 +25,8 @@ fn published_counts_by_hand() {
     assert_eq!(published(Attention::TransformerXl, SIZES), (1176 + 1680, 588 + 336));
     // Dense RoPE: + 4·210; + 4·42.
     assert_eq!(published(Attention::Rope, SIZES), (1176 + 840, 588 + 168));
-    // SwitchHead: + (2 + 4)·210 + 4·42 + 2·4·5·7·2 = 1988; + 168 + 2·4·7·2 = 280. XL: + 2·210; + 2·42.
+    // SwitchHead: + (2 + 4)·210 + 4·42 + 2·4·5·7·2 = 1988; + 168 + 2·4·7·2 = 280. XL: + 2·210; +
+    // 2·42.
     assert_eq!(published(SWITCH_ROPE, SIZES), (1176 + 1988, 588 + 280));
     assert_eq!(published(SWITCH_HEAD, SIZES), (1176 + 2408, 588 + 364));
     // MoA: + (6 + 2)·70 + 2·42 + 4·5·7 + 2·70·2 = 1064; + 8·14 + 2·14 + 4·7·2 = 196.
@@ -34,17 +35,17 @@ fn published_counts_by_hand() {
 
 #[test]
 fn executed_counts_by_hand() {
-    // 14 keys, 28 position keys; q·k_pos = 3·7·28·2 = 1176 (as much as the core).
-    // XL: DHA = 30 times 14 for q and o, 28 for k and v, 28 positions = 2100; HA = 6 times 70 = 420.
+    // 14 keys, 28 position keys; q·k_pos = 3·7·28·2 = 1176 (as much as the core). XL: DHA = 30
+    // times 14 for q and o, 28 for k and v, 28 positions = 2100; HA = 6 times 70 = 420.
     assert_eq!(executed(Attention::TransformerXl, SIZES), (1176 + 1176 + 2100, 588 + 420));
     // RoPE: no positions.
     assert_eq!(executed(Attention::Rope, SIZES), (1176 + 30 * 42, 588 + 6 * 42));
-    // SwitchHead: 30·(7 q + 14 k + 28 v + 14 o) = 1890; gates 2·6·21 = 252; routers 5·12·21 = 1260; values
-    // 6·42 + 12·21 = 504. XL: 30·28 = 840 and the product; 6·28.
+    // SwitchHead: 30·(7 q + 14 k + 28 v + 14 o) = 1890; gates 2·6·21 = 252; routers 5·12·21 = 1260;
+    // values 6·42 + 12·21 = 504. XL: 30·28 = 840 and the product; 6·28.
     assert_eq!(executed(SWITCH_ROPE, SIZES), (1176 + 1890 + 252 + 1260, 588 + 504));
     assert_eq!(executed(SWITCH_HEAD, SIZES), (1176 + 4242 + 1176, 588 + 672));
-    // MoA: q and o 2·30·7 = 420; one k, v and position key: 10·(28 + 28) = 560; gates 84; router 140;
-    // values 84 + 2·56 + 28 = 224.
+    // MoA: q and o 2·30·7 = 420; one k, v and position key: 10·(28 + 28) = 560; gates 84; router
+    // 140; values 84 + 2·56 + 28 = 224.
     assert_eq!(executed(MOA, SIZES), (1176 + 1176 + 1204, 588 + 224));
 }
 
@@ -67,8 +68,8 @@ fn every_symbol_has_its_effect() {
             (more.0 - macs, more.1 - values)
         })
     };
-    // Published XL: D 1680; H and A all (A not in the matrices); T all and the quadratic terms twice more;
-    // C: core, positions 840; matrices, 168.
+    // Published XL: D 1680; H and A all (A not in the matrices); T all and the quadratic terms
+    // twice more; C: core, positions 840; matrices, 168.
     let xl = [(1680, 0), (2856, 924), (2856, 336), (2856 + 2352, 924 + 1176), (2016, 756)];
     assert_eq!(added(published, Attention::TransformerXl), xl);
     let rope = [(840, 0), (2016, 756), (2016, 168), (2016 + 2352, 756 + 1176), (1176, 588)];
@@ -92,12 +93,13 @@ fn every_symbol_has_its_effect() {
     ];
     assert_eq!(added(published, MOA), moa);
 
-    // Executed XL: T quadratic in core, product and matrices; C everywhere but q and o (420 and 84).
+    // Executed XL: T quadratic in core, product and matrices; C everywhere but q and o (420 and
+    // 84).
     let xl =
         [(2100, 0), (4452, 1008), (4452, 420), (4452 + 4704, 1008 + 1176), (4452 - 420, 1008 - 84)];
     assert_eq!(added(executed, Attention::TransformerXl), xl);
-    // SwitchHead: gates 252 have no D; routers have H but no A; without C: q 210, o 420, gates 84, routers
-    // 420; values 84 and 84.
+    // SwitchHead: gates 252 have no D; routers have H but no A; without C: q 210, o 420, gates 84,
+    // routers 420; values 84 and 84.
     let switch = [
         (4242 - 252, 0),
         (6594, 1260),
