@@ -2,6 +2,7 @@
 
 use super::schedule::Decay;
 use super::{Optimizer, RunConfig, Schedule, Span, TrainConfig};
+use crate::cost::paper::LARGEST_CLASSES;
 use crate::data::AugmentConfig;
 use crate::model::{Classifier, ModelConfig, Variant};
 use crate::moe::{Group, MoeConfig, Placement};
@@ -9,8 +10,6 @@ use crate::{Error, Result};
 
 /// How alike a name must be for another to be meant by it, from 0 to 1.
 const LIKENESS: f64 = 0.85;
-/// Classes of JFT-300M as V-MoE's largest model knows them; what it was counted with.
-const JFT_CLASSES: usize = 29_593;
 
 /// The run of that name: `digits`, or `vit-` or `vmoe-` and a [`Variant`] such as `ti4` or `s32`.
 ///
@@ -85,7 +84,7 @@ fn largest(variant: Variant) -> RunConfig {
     let placement = Placement::Every { n: 2 };
     let mut run =
         transformer(variant, Some(MoeConfig { num_experts: 32, placement, ..last_two() }));
-    run.model.num_classes = Some(JFT_CLASSES);
+    run.model.num_classes = Some(LARGEST_CLASSES);
     run
 }
 

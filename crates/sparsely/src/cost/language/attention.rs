@@ -6,7 +6,8 @@
 //! on every side what their code computes: keys and values of the memory again, a position key for
 //! each distance in both directions (2TC) and its product with the queries, a router row for each
 //! expert of each head, over all keys on the source side and over the block on the destination
-//! side.
+//! side. Values held are q, k, v, outputs, position keys, router scores and the matrix before and
+//! after softmax; the scores of positions are added to it and not held.
 
 use serde::Serialize;
 

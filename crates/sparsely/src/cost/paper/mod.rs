@@ -5,4 +5,4 @@ mod switchhead;
 mod vmoe;
 
 pub use switchhead::{LanguageRow, switchhead};
-pub use vmoe::{VisionRow, vmoe};
+pub use vmoe::{LARGEST_CLASSES, VisionRow, vmoe};

@@ -10,8 +10,8 @@ use crate::moe::{Group, MoeConfig, Placement};
 const JFT_CLASSES: usize = 18_291;
 /// Classes of ImageNet.
 const IMAGENET_CLASSES: usize = 1000;
-/// Classes with which the largest model has the parameters that the paper tells.
-const LARGEST_CLASSES: usize = 29_593;
+/// Classes with which V-MoE's largest model has the parameters that the paper tells.
+pub const LARGEST_CLASSES: usize = 29_593;
 
 /// A model of a paper.
 #[derive(Clone, Debug)]
