@@ -11,7 +11,6 @@ use super::isa::{Level, level};
 use super::product;
 use super::scratch::with_scratch;
 use crate::Activation;
-use crate::buffer::{Buffer, DType, Pool};
 use crate::tape::Write;
 use faer::linalg::matmul::matmul;
 use faer::prelude::{Reborrow, ReborrowMut};
@@ -60,9 +59,11 @@ impl<'a> From<MatRef<'a>> for Left<'a> {
 }
 
 /// The right factor, as it lies or packed for many products.
+#[derive(Clone, Copy)]
 pub(crate) struct Right<'a> {
     values: MatRef<'a>,
-    panels: Option<Buffer>,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    panels: Option<&'a [f32]>,
 }
 
 impl<'a> From<MatRef<'a>> for Right<'a> {
@@ -72,40 +73,39 @@ impl<'a> From<MatRef<'a>> for Right<'a> {
 }
 
 impl<'a> Right<'a> {
-    /// Packs `values` once for several products, on all threads.
-    pub(crate) fn packed(pool: &Pool, values: MatRef<'a>) -> Right<'a> {
-        Right { values, panels: pack(pool, values) }
-    }
-
     pub(super) fn values(&self) -> MatRef<'a> {
         self.values
     }
 
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn panels(&self) -> Option<&[f32]> {
-        self.panels.as_ref().map(Buffer::as_f32)
+    pub(super) fn panels(&self) -> Option<&'a [f32]> {
+        self.panels
     }
 }
 
+/// Calls `f` with `values` packed, on all threads, once for all products of `f`.
 #[cfg(target_arch = "x86_64")]
-fn pack(pool: &Pool, values: MatRef<'_>) -> Option<Buffer> {
+pub(crate) fn with_packed<R>(values: MatRef<'_>, f: impl FnOnce(&Right<'_>) -> R) -> R {
     let (k, n) = (values.nrows(), values.ncols());
     let (len, pack): (_, unsafe fn(MatRef<'_>, &mut [f32]) -> bool) = match level() {
         Level::Avx512 => (product::avx512::packed_len(k, n), product::avx512::pack),
         Level::Avx2 => (product::avx2::packed_len(k, n), product::avx2::pack),
-        Level::Baseline => return None,
+        Level::Baseline => return f(&values.into()),
     };
     if len == 0 {
-        return None;
+        return f(&values.into());
     }
-    let mut panels = pool.take(DType::F32, len);
-    // SAFETY: `level` found the instruction set.
-    unsafe { pack(values, panels.as_f32_mut()) }.then_some(panels)
+    with_scratch(len, |panels| {
+        // SAFETY: `level` found the instruction set.
+        let is_packed = unsafe { pack(values, panels) };
+        f(&Right { values, panels: is_packed.then_some(panels) })
+    })
 }
 
+/// Calls `f` with `values` as they lie: the portable product packs for itself.
 #[cfg(not(target_arch = "x86_64"))]
-fn pack(_: &Pool, _: MatRef<'_>) -> Option<Buffer> {
-    None
+pub(crate) fn with_packed<R>(values: MatRef<'_>, f: impl FnOnce(&Right<'_>) -> R) -> R {
+    f(&values.into())
 }
 
 /// What a product is added to.
@@ -162,6 +162,7 @@ pub(crate) fn product(
     if let Finish::Slope { at, .. } = finish {
         assert_eq!(at.shape(), dst.shape(), "a slope for each element");
     }
+    super::count::add_macs(extents.iter().product());
     if dst.nrows() == 0 || dst.ncols() == 0 {
         return;
     }
@@ -279,13 +280,7 @@ impl<'a> Start<'a> {
 ///
 /// Many rows are cut into strands with a partial sum each, so that each element of a factor is
 /// packed once; the partial sums are added in order. Otherwise the output is cut into tiles.
-pub(crate) fn add_outer(
-    pool: &Pool,
-    dst: &mut [f32],
-    act: Activation,
-    a: MatRef<'_>,
-    b: MatRef<'_>,
-) {
+pub(crate) fn add_outer(dst: &mut [f32], act: Activation, a: MatRef<'_>, b: MatRef<'_>) {
     let (k, m, n) = (a.nrows(), a.ncols(), b.ncols());
     let strands = if m * n > MAX_PART { 1 } else { (k / STRAND).clamp(1, MAX_STRANDS) };
     let left = Left { values: a.transpose(), act };
@@ -293,18 +288,25 @@ pub(crate) fn add_outer(
         let tile = (m * n / 4).clamp(96 * 96, 256 * 256);
         return tiles(mat_mut(dst, m, n), left, b, tile);
     }
-    let mut parts = pool.take(DType::F32, strands * m * n);
     let strand = k.div_ceil(strands).next_multiple_of(16);
-    parts.as_f32_mut().par_chunks_mut(m * n).enumerate().for_each(|(s, part)| {
-        let first = s * strand;
-        let rows = strand.min(k - first);
-        let left = Left { values: left.values.subcols(first, rows), act };
-        let right = b.subrows(first, rows).into();
-        product(mat_mut(part, m, n), Start::Zero, left, &right, Finish::None);
+    with_scratch(strands * m * n, |parts| {
+        parts.par_chunks_mut(m * n).enumerate().for_each(|(s, part)| {
+            let first = s * strand;
+            let rows = strand.min(k - first);
+            let left = Left { values: left.values.subcols(first, rows), act };
+            let right = b.subrows(first, rows).into();
+            product(mat_mut(part, m, n), Start::Zero, left, &right, Finish::None);
+        });
+        add_parts(dst, parts);
     });
+}
+
+/// `dst += Σ parts`, parts in order.
+fn add_parts(dst: &mut [f32], parts: &[f32]) {
     const TASK: usize = 1 << 14;
+    let len = dst.len();
     dst.par_chunks_mut(TASK).enumerate().for_each(|(task, dst)| {
-        for part in parts.as_f32().chunks(m * n) {
+        for part in parts.chunks(len) {
             add_slice(dst, &part[task * TASK..][..dst.len()]);
         }
     });
@@ -389,7 +391,7 @@ mod tests {
             };
             let a_t: Vec<f32> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
             let outer = |c: &mut [f32]| {
-                add_outer(&Pool::new(), c, Activation::Identity, mat(&a_t, k, m), mat(&b, k, n));
+                add_outer(c, Activation::Identity, mat(&a_t, k, m), mat(&b, k, n));
             };
             for run in [&by_rows as &dyn Fn(&mut [f32]), &outer] {
                 let mut c = vec![1.0; m * n];
@@ -435,14 +437,15 @@ mod tests {
                 let start = if case & 8 > 0 { terms } else { Start::Output };
                 let slope = Finish::Slope { act: Activation::Tanh, at: mat(&at, m, n) };
                 let finish = if case & 4 > 0 { slope } else { Finish::None };
-                let packed = Right::packed(&Pool::new(), right);
                 for implementation in 0..3 {
                     let mut c = vec![0.5; m * (n + 3)];
                     let dst = mat_mut(&mut c, m, n + 3).subcols_mut(2, n);
                     let left_act = Left { values: left, act };
                     match implementation {
                         0 => product(dst, start, left_act, &right.into(), finish),
-                        1 => product(dst, start, left_act, &packed, finish),
+                        1 => with_packed(right, |right| {
+                            product(dst, start, left_act, right, finish);
+                        }),
                         _ => portable(dst, start, left_act, right, finish),
                     }
                     for (i, row) in c.chunks(n + 3).enumerate() {

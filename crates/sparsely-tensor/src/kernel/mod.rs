@@ -1,5 +1,6 @@
 //! Kernels on slices. They know strides and instruction sets; they do not know the tape.
 
+pub(crate) mod count;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod isa;

@@ -106,7 +106,7 @@ impl<'a> Product<'a> {
         dst: MatMut<'a>,
         start: Start<'a>,
         left: Left<'a>,
-        right: &'a Right<'a>,
+        right: &Right<'a>,
         finish: Finish<'a>,
     ) -> Option<Product<'a>> {
         let is_row_major = |m: MatRef<'_>| m.col_stride() == 1 && m.row_stride() >= 0;

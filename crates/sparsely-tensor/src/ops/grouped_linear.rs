@@ -5,6 +5,7 @@
 //! are (group × block of rows), larger groups first; they depend on the lists alone.
 
 use super::linear::{Saved, panel_rows};
+use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
     Activation, activate, activate_backward, add_slice, axpy, dot, scale,
 };
@@ -12,7 +13,7 @@ use crate::kernel::gemm::{Finish, Left, ROW_BLOCK, Start, add_outer, gemm, mat, 
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
 use crate::tape::{Var, Write};
-use crate::{Error, Pool, Result, Shape};
+use crate::{Error, Result, Shape};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -198,9 +199,8 @@ impl<'t> Var<'t> {
                     combine(&groups, dx_n, None, dx, i, write);
                 });
             }
-            let pool = backward.pool.clone();
             let dw = backward.param_grad(&weights.w);
-            gather_backward_weights(&pool, &groups, [x.value.as_f32(), dz.as_f32()], dw, [i, o]);
+            gather_backward_weights(&groups, [x.value.as_f32(), dz.as_f32()], dw, [i, o]);
             let db = backward.param_grad(&weights.b);
             db.par_chunks_mut(o).enumerate().for_each(|(group, db)| {
                 let Range { start, end } = groups.group(group);
@@ -298,6 +298,7 @@ fn combine(
     write: Write,
 ) {
     const ROWS: usize = 64;
+    add_macs(gates.map_or(0, <[f32]>::len) * width);
     out.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, out)| {
         if write == Write::Replace {
             out.fill(0.0);
@@ -331,7 +332,6 @@ fn gather_backward_rows(
 
 /// dW_e += gather(x)ᵀ dz_e.
 fn gather_backward_weights(
-    pool: &Pool,
     groups: &RowGroups,
     [x, dz]: [&[f32]; 2],
     dw: &mut [f32],
@@ -344,7 +344,7 @@ fn gather_backward_weights(
             with_scratch(rows.len() * i, |gathered| {
                 gather(x, rows, i, gathered);
                 let x = mat(gathered, rows.len(), i);
-                add_outer(pool, dw, Activation::Identity, x, mat(&dz[first * o..], rows.len(), o));
+                add_outer(dw, Activation::Identity, x, mat(&dz[first * o..], rows.len(), o));
             });
         }
     });

@@ -3,12 +3,12 @@
 use super::column_sum::add_column_sums;
 use crate::kernel::elementwise::{Activation, add_slice};
 use crate::kernel::gemm::{
-    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
+    Finish, Left, ROW_BLOCK, Start, add_outer, gemm_by_rows, mat, mat_mut, product, with_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
 use crate::tape::{Backward, Var, Write};
-use crate::{Error, Pool, Result};
+use crate::{Error, Result};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -45,16 +45,15 @@ impl<'t> Var<'t> {
         let terms =
             Terms { b: b.map(|b| tape.slab().view(b)), residual: residual.map(Var::values) };
         let factors = (act, self.values(), tape.slab().view(w));
-        forward(tape.pool(), factors, y.as_f32_mut(), [rows, i, o], terms);
+        forward(factors, y.as_f32_mut(), [rows, i, o], terms);
 
         let out = tape.grad_id();
         let (x, w, b) = (self.clone_saved(), *w, b.copied());
         let residual = residual.and_then(|r| r.grad);
         tape.record(out, move |backward, dy| {
             backward_input(backward, &x, act, &w, dy.as_f32(), [rows, i, o]);
-            let pool = backward.pool.clone();
             let (x, dy_ro) = (mat(x.value.as_f32(), rows, i), mat(dy.as_f32(), rows, o));
-            add_outer(&pool, backward.param_grad(&w), act, x, dy_ro);
+            add_outer(backward.param_grad(&w), act, x, dy_ro);
             if let Some(b) = b {
                 add_column_sums(backward.param_grad(&b), dy.as_f32());
             }
@@ -94,7 +93,6 @@ impl<'a> Terms<'a> {
 }
 
 fn forward(
-    pool: &Pool,
     (act, x, w): (Activation, &[f32], &[f32]),
     y: &mut [f32],
     [rows, i, o]: [usize; 3],
@@ -105,13 +103,14 @@ fn forward(
         let start = terms.start(0, rows, o);
         return gemm_by_rows(mat_mut(y, rows, o), start, mat(x, rows, i), w);
     }
-    let w = Right::packed(pool, w);
-    let blocks = y.par_chunks_mut(ROW_BLOCK * o).zip(x.par_chunks(ROW_BLOCK * i));
-    blocks.enumerate().for_each(|(block, (y, x))| {
-        let rows = y.len() / o;
-        let start = terms.start(block * ROW_BLOCK, rows, o);
-        let x = Left { values: mat(x, rows, i), act };
-        product(mat_mut(y, rows, o), start, x, &w, Finish::None);
+    with_packed(w, |w| {
+        let blocks = y.par_chunks_mut(ROW_BLOCK * o).zip(x.par_chunks(ROW_BLOCK * i));
+        blocks.enumerate().for_each(|(block, (y, x))| {
+            let rows = y.len() / o;
+            let start = terms.start(block * ROW_BLOCK, rows, o);
+            let x = Left { values: mat(x, rows, i), act };
+            product(mat_mut(y, rows, o), start, x, w, Finish::None);
+        });
     });
 }
 
@@ -123,31 +122,28 @@ fn backward_input(
     dy: &[f32],
     [rows, i, o]: [usize; 3],
 ) {
-    if x.grad.is_none() {
-        return;
-    }
-    let pool = backward.pool.clone();
     let w_t = mat(backward.params.view(w), i, o).transpose();
     backward.contribute(x.grad, rows * i, |dx, write| {
         if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
             return gemm_by_rows(mat_mut(dx, rows, i), write.into(), mat(dy, rows, o), w_t);
         }
-        let w_t = Right::packed(&pool, w_t);
-        let blocks = dx.par_chunks_mut(ROW_BLOCK * i).zip(dy.par_chunks(ROW_BLOCK * o));
-        blocks.zip(x.value.as_f32().par_chunks(ROW_BLOCK * i)).for_each(|((dx, dy), x)| {
-            let rows = dx.len() / i;
-            let dy = mat(dy, rows, o).into();
-            let finish = match act {
-                Activation::Identity => Finish::None,
-                act => Finish::Slope { act, at: mat(x, rows, i) },
-            };
-            if write == Write::Replace || act == Activation::Identity {
-                return product(mat_mut(dx, rows, i), write.into(), dy, &w_t, finish);
-            }
-            // The slope is the product's alone.
-            with_scratch(dx.len(), |du| {
-                product(mat_mut(du, rows, i), Start::Zero, dy, &w_t, finish);
-                add_slice(dx, du);
+        with_packed(w_t, |w_t| {
+            let blocks = dx.par_chunks_mut(ROW_BLOCK * i).zip(dy.par_chunks(ROW_BLOCK * o));
+            blocks.zip(x.value.as_f32().par_chunks(ROW_BLOCK * i)).for_each(|((dx, dy), x)| {
+                let rows = dx.len() / i;
+                let dy = mat(dy, rows, o).into();
+                let finish = match act {
+                    Activation::Identity => Finish::None,
+                    act => Finish::Slope { act, at: mat(x, rows, i) },
+                };
+                if write == Write::Replace || act == Activation::Identity {
+                    return product(mat_mut(dx, rows, i), write.into(), dy, w_t, finish);
+                }
+                // The slope is the product's alone.
+                with_scratch(dx.len(), |du| {
+                    product(mat_mut(du, rows, i), Start::Zero, dy, w_t, finish);
+                    add_slice(dx, du);
+                });
             });
         });
     });
