@@ -146,9 +146,17 @@ pub(crate) struct EvalArgs {
     /// Images that are computed together
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<NonZeroUsize>,
+    /// Assumed power of a busy core, where the processor does not tell its energy [default: the run's, 5]
+    #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
+    pub(crate) watts_per_core: Option<f64>,
     /// One line of JSON instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn parse_watts(text: &str) -> Result<f64, String> {
+    let watts = text.parse().ok().filter(|watts: &f64| watts.is_finite() && *watts > 0.0);
+    watts.ok_or("expected a number above 0".into())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
