@@ -15,11 +15,12 @@
 //! # Floors
 //!
 //! A module imports only from floors below its own (a test holds that):
-//! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval` · `train`.
+//! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval cost` · `train`.
 
 pub mod attention;
 pub mod checkpoint;
 pub mod config;
+pub mod cost;
 pub mod data;
 pub mod error;
 pub mod eval;

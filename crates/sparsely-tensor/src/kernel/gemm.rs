@@ -42,6 +42,7 @@ pub(crate) fn mat_mut(values: &mut [f32], rows: usize, cols: usize) -> MatMut<'_
 pub(crate) fn gemm(mut dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: MatRef<'_>) {
     let extents = [dst.nrows(), a.ncols(), dst.ncols()];
     assert_eq!([a.nrows(), b.nrows(), b.ncols()], extents, "factors that fit the product");
+    super::count::add_macs(extents.iter().product());
     if dst.nrows() == 0 || dst.ncols() == 0 {
         return;
     }

@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod count;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod isa;

@@ -5,6 +5,7 @@
 //! are (group × block of rows), larger groups first; they depend on the lists alone.
 
 use super::linear::{Saved, panel_rows};
+use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{Activation, activate, activate_backward, add_slice, axpy, dot};
 use crate::kernel::gemm::{ROW_BLOCK, gemm, gemm_by_tiles, mat, mat_mut};
 use crate::kernel::scratch::with_scratch;
@@ -297,6 +298,7 @@ fn combine(
     write: Write,
 ) {
     const ROWS: usize = 64;
+    add_macs(gates.map_or(0, <[f32]>::len) * width);
     out.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, out)| {
         if write == Write::Replace {
             out.fill(0.0);

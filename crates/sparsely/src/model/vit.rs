@@ -5,7 +5,7 @@ use crate::attention::{AttentionPool, MultiHeadAttention};
 use crate::moe::{Dial, MoeLayer, MoeOutput, RouterStats};
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
 use crate::{Error, Result};
-use sparsely_tensor::{Activation, Param, Slab, Tape, Var};
+use sparsely_tensor::{Activation, Layout, Param, Slab, Tape, Var};
 
 /// A ViT or V-MoE: where its parameters lie, and what it computes.
 pub struct Vit {
@@ -56,11 +56,25 @@ impl Vit {
     /// # Errors
     /// If the configuration cannot work; all problems at once.
     pub fn init(config: &ModelConfig, seed: u64) -> Result<(Vit, Slab)> {
+        let (vit, init) = Vit::planned(config)?;
+        Ok((vit, init.finish(seed)))
+    }
+
+    /// Names, shapes and places of the parameters, without memory for their values: for models
+    /// of any size.
+    ///
+    /// # Errors
+    /// As [`Vit::init`].
+    pub fn layout(config: &ModelConfig) -> Result<Layout> {
+        Ok(Vit::planned(config)?.1.into_layout())
+    }
+
+    fn planned(config: &ModelConfig) -> Result<(Vit, Initializer)> {
         config.validate()?;
         let moe_blocks = config.moe_blocks()?;
         let mut init = Initializer::default();
         let vit = Vit::lay_out(&mut init, config, &moe_blocks);
-        Ok((vit, init.finish(seed)))
+        Ok((vit, init))
     }
 
     fn lay_out(init: &mut Initializer, config: &ModelConfig, moe_blocks: &[usize]) -> Vit {

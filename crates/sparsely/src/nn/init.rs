@@ -126,6 +126,11 @@ impl Initializer {
         self.layout.add(path.collect::<Vec<_>>().join("/"), shape, decay)
     }
 
+    /// The layout alone.
+    pub fn into_layout(self) -> Layout {
+        self.layout
+    }
+
     /// The layout, with the fresh parameters that `seed` stands for.
     ///
     /// A parameter's start depends on the seed, its name, its shape and how it is initialised, not on the
