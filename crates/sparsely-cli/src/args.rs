@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Logits(LogitsArgs),
     /// Measure this machine
     Bench(BenchArgs),
+    /// Compare fairly: run a study, or go on with it; without a name, list what there is
+    Study(StudyArgs),
 }
 
 #[derive(ClapArgs)]
@@ -230,4 +232,25 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchKind {
     /// Whole training steps
     Train,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct StudyArgs {
+    /// Which study
+    pub(crate) name: Option<String>,
+    /// Another place of its data: a folder, or `digits`
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<String>,
+    /// Where it goes, and is gone on with [default: studies/NAME]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Make it small enough for this time, such as 60m, and say what that took away
+    #[arg(long, value_name = "TIME")]
+    pub(crate) budget: Option<String>,
+    /// Tell arms, FLOPs and the expected time; run and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Assumed power of a busy core, where the processor does not tell its energy [default: 5]
+    #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
+    pub(crate) watts_per_core: Option<f64>,
 }

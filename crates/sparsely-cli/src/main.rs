@@ -48,6 +48,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Predict(args) => commands::predict::run(&args),
         Command::Logits(args) => commands::logits::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Study(args) => commands::study::run(&args),
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod eval;
 pub(crate) mod logits;
 pub(crate) mod predict;
+pub(crate) mod study;
 pub(crate) mod train;
 
 use crate::args::DialArgs;

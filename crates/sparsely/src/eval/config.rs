@@ -95,7 +95,7 @@ fn gcd(a: usize, b: usize) -> usize {
 }
 
 /// The least common multiple of two sizes that are not 0.
-pub(super) fn lcm(a: usize, b: usize) -> usize {
+pub(crate) fn lcm(a: usize, b: usize) -> usize {
     a / gcd(a, b) * b
 }
 
@@ -108,7 +108,8 @@ mod tests {
         let images = |group| {
             let dial = Dial { group: Some(group), ..Dial::default() };
             EvalConfig { batch_size: 1, dial, ..EvalConfig::default() }
-                .group_images(&ModelConfig::default()).ok()
+                .group_images(&ModelConfig::default())
+                .ok()
         };
         assert_eq!(images(Group::Tokens { n: 24 }), Some(3));
         assert_eq!(images(Group::Tokens { n: 8 }), Some(1));

@@ -79,7 +79,11 @@ pub fn evaluate(
 }
 
 /// The images that whole groups of `unit` take, and the rest as one smaller group.
-pub(super) fn parts(images: usize, unit: usize, dial: Dial) -> impl Iterator<Item = (Range<usize>, Dial)> {
+pub(super) fn parts(
+    images: usize,
+    unit: usize,
+    dial: Dial,
+) -> impl Iterator<Item = (Range<usize>, Dial)> {
     let rest = images % unit;
     let small = Dial { group: Some(Group::Images { n: rest }), ..dial };
     let parts = [(0..images - rest, dial), (images - rest..images, small)];

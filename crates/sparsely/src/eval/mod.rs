@@ -7,6 +7,7 @@ mod in_turn;
 mod saved_model;
 
 pub use config::EvalConfig;
+pub(crate) use config::lcm;
 pub use energy::{EnergySource, Mark, Meter};
 pub use evaluate::{Evaluation, LayerLoad, class_probabilities, evaluate};
 pub use in_turn::{ImageCost, Subject, TimingConfig, cost_in_turn};
