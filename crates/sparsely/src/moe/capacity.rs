@@ -100,16 +100,6 @@ pub enum Priority {
     SumGates,
 }
 
-impl std::fmt::Display for Priority {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Priority::Position => "by position",
-            Priority::MaxGate => "by the largest gate",
-            Priority::SumGates => "by the sum of gates",
-        })
-    }
-}
-
 /// A token order within a group.
 pub type Order = Vec<u32>;
 

@@ -66,7 +66,8 @@ pub fn bpr_digits() -> Study {
         data: DataConfig::default(),
         data_note: "the embedded digits".into(),
         models: vec![Model { name: MODEL.into(), model, train: recipe([60, 32], [3e-3, 60.0]) }],
-        least: Least { epochs: 15, seeds: 2, train_images: 600, test_images: 180 },
+        least: Least { epochs: 15, seeds: 2, train_images: 320, test_images: 96 },
+        timing: TimingConfig { batch_size: 64, rounds: 11 },
         ..described()
     }
 }
@@ -103,7 +104,7 @@ fn described() -> Study {
         // All arms are the same trained model: no arm can be tuned better than another.
         tuning: None,
         least: Least { epochs: 0, seeds: 0, train_images: 0, test_images: 0 },
-        timing: TimingConfig { batch_size: 64, rounds: 15 },
+        timing: TimingConfig { batch_size: 64, rounds: 21 },
         watts_per_core: crate::eval::EvalConfig::default().watts_per_core,
         panels: panels(),
     }

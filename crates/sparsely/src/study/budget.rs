@@ -22,34 +22,41 @@ pub struct Fitted {
     pub shrunk: Vec<String>,
 }
 
-/// The largest form of `study` that takes at most `budget`. Epochs go first, then training and test images
-/// together, then seeds: intervals suffer most from seeds. None falls below [`Study::least`].
+/// The largest form of `study` that takes at most `budget`. Seeds are kept as long as any form with them
+/// fits, since intervals suffer most from their loss; with them, epochs go first, then training and
+/// test images together. None falls below [`Study::least`].
 ///
 /// # Errors
 /// If the smallest form still takes longer.
 pub fn shrink(study: Study, sizes: Sizes, rate: &Rate, budget: Duration) -> Result<Fitted> {
-    let fits = |fitted: &Fitted| {
-        rate.seconds(&fitted.study, &fitted.sizes) <= PLANNED * budget.as_secs_f64()
-    };
-    let mut fitted = Fitted { study, sizes, shrunk: Vec::new() };
-    for shrunk in [fewer_epochs, fewer_images, fewer_seeds] {
-        if fits(&fitted) {
-            break;
+    let seconds = |form: &Fitted| rate.seconds(&form.study, &form.sizes) / PLANNED;
+    let full = Fitted { study, sizes, shrunk: Vec::new() };
+    let least = full.study.least.seeds.clamp(1, full.study.seeds.len().max(1));
+    let mut smallest = seconds(&full);
+    for seeds in (least..=full.study.seeds.len()).rev() {
+        let whole = with_seeds(&full, seeds);
+        let mut forms = vec![whole.clone()];
+        forms.extend(fewer_epochs(&whole));
+        forms.extend(fewer_images(&forms[forms.len() - 1]));
+        if let Some(form) = forms.iter().find(|form| seconds(form) <= budget.as_secs_f64()) {
+            return Ok(form.clone());
         }
-        let forms = shrunk(&fitted);
-        if let Some(form) = forms.iter().find(|form| fits(form)).or(forms.last()) {
-            fitted = form.clone();
-        }
+        smallest = forms.iter().map(seconds).fold(smallest, f64::min);
     }
-    if fits(&fitted) {
-        return Ok(fitted);
-    }
-    let needed = rate.seconds(&fitted.study, &fitted.sizes) / PLANNED;
     Err(Error::Argument {
         op: "--budget",
-        expected: format!("at least {} for the smallest form of the study", told(needed)),
+        expected: format!("at least {} for the smallest form of the study", told(smallest)),
         got: told(budget.as_secs_f64()),
     })
+}
+
+fn with_seeds(full: &Fitted, count: usize) -> Fitted {
+    let mut form = full.clone();
+    if count < full.study.seeds.len() {
+        form.study.seeds.truncate(count);
+        form.shrunk.push(format!("{count} of {} seeds", full.study.seeds.len()));
+    }
+    form
 }
 
 /// Smaller and smaller, down to the least number of epochs.
@@ -115,18 +122,6 @@ fn limit(form: &mut Fitted, train: usize, test: usize) {
         form.shrunk.push(format!("{test} of {} test images", full.test));
     }
     form.sizes = full.limited(&form.study.data);
-}
-
-fn fewer_seeds(fitted: &Fitted) -> Vec<Fitted> {
-    let full = fitted.study.seeds.len();
-    let fewer = (fitted.study.least.seeds.max(1)..full).rev();
-    let forms = fewer.map(|count| {
-        let mut form = fitted.clone();
-        form.study.seeds.truncate(count);
-        form.shrunk.push(format!("{count} of {full} seeds"));
-        form
-    });
-    forms.collect()
 }
 
 /// Seconds for people, to the second.

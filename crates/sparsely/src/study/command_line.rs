@@ -47,31 +47,31 @@ pub fn eval_command(plan: &Plan, run: &Path, routing: Option<&ArmRouting>) -> St
     let mut words = vec!["sparsely".into(), "eval".into(), run.display().to_string()];
     words.extend(["--batch".into(), plan.study.timing.batch_size.to_string()]);
     if let Some(routing) = routing {
-        words.extend(routing_flags(routing));
+        let flags = ["--k", "--capacity", "--priority", "--group"].map(String::from);
+        words.extend(flags.into_iter().zip(routing.words()).flat_map(|(flag, word)| [flag, word]));
     }
     shell(&words)
 }
 
-fn routing_flags(routing: &ArmRouting) -> [String; 8] {
-    let capacity = match routing.capacity {
-        Capacity::Exact { seats } => format!("exact:{seats}"),
-        Capacity::Factor { factor, .. } => factor.to_string(),
-        Capacity::Unlimited => "unlimited".into(),
-    };
-    let priority = match routing.priority {
-        Priority::Position => "position",
-        Priority::MaxGate => "max-gate",
-        Priority::SumGates => "sum-gates",
-    };
-    let group = match routing.group {
-        Group::Images { n } => n.to_string(),
-        Group::Tokens { n } => format!("tokens:{n}"),
-    };
-    let flags = ["--k", "--capacity", "--priority", "--group"];
-    let values = [routing.num_selected.to_string(), capacity, priority.to_string(), group];
-    let [f0, f1, f2, f3] = flags.map(String::from);
-    let [v0, v1, v2, v3] = values;
-    [f0, v0, f1, v1, f2, v2, f3, v3]
+impl ArmRouting {
+    /// K, capacity, priority and group as the flags of `sparsely eval` take them.
+    pub fn words(&self) -> [String; 4] {
+        let capacity = match self.capacity {
+            Capacity::Exact { seats } => format!("exact:{seats}"),
+            Capacity::Factor { factor, .. } => factor.to_string(),
+            Capacity::Unlimited => "unlimited".into(),
+        };
+        let priority = match self.priority {
+            Priority::Position => "position",
+            Priority::MaxGate => "max-gate",
+            Priority::SumGates => "sum-gates",
+        };
+        let group = match self.group {
+            Group::Images { n } => n.to_string(),
+            Group::Tokens { n } => format!("tokens:{n}"),
+        };
+        [self.num_selected.to_string(), capacity, priority.into(), group]
+    }
 }
 
 /// The command that runs the study, and goes on with it.

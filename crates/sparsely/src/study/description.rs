@@ -133,7 +133,7 @@ pub struct Least {
     pub test_images: usize,
 }
 
-/// A picture of accuracy against cost; panels stand side by side on the same axes.
+/// A picture of accuracy against cost; panels stand side by side and share the axis of accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Panel {

@@ -160,20 +160,19 @@ fn matched(costs: &[TrainingCost]) -> Result<()> {
     else {
         return Err(Error::config("a study needs at least one model"));
     };
-    let gap = most.flops / least.flops - 1.0;
-    if gap <= MAX_FLOPS_GAP {
+    if most.flops <= (1.0 + MAX_FLOPS_GAP) * least.flops {
         return Ok(());
     }
     Err(Error::Argument {
         op: "study",
         expected: format!("training FLOPs equal to {} %", 100.0 * MAX_FLOPS_GAP),
         got: format!(
-            "{:.4e} for `{}` and {:.4e} for `{}`, {:.1} % more",
+            "{:.4e} for `{}` and {:.4e} for `{}`, {:.2} % more",
             least.flops,
             least.model,
             most.flops,
             most.model,
-            100.0 * gap
+            100.0 * (most.flops / least.flops - 1.0)
         ),
     })
 }
@@ -192,7 +191,7 @@ mod tests {
         assert_eq!(
             matched(&[cost("a", 1e6), cost("b", 1.03e6)]).unwrap_err().to_string(),
             "study: expected training FLOPs equal to 2 %, got 1.0000e6 for `a` and 1.0300e6 for \
-             `b`, 3.0 % more"
+             `b`, 3.00 % more"
         );
     }
 }

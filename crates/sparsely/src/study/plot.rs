@@ -24,6 +24,8 @@ const COLORS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
 ];
+/// Shift of a curve's bars, as a share of the axis, so that curves' bars do not hide each other.
+const DODGE: f64 = 0.008;
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const FONT: &str = "sans-serif";
 
@@ -39,6 +41,8 @@ pub(super) struct CostAxis {
     pub(super) title: &'static str,
     /// Its value.
     pub(super) value: fn(&ArmResult) -> f64,
+    /// Its quartiles, where it varies.
+    pub(super) quartiles: fn(&ArmResult) -> Option<[f64; 2]>,
 }
 
 /// Accuracy against FLOPs.
@@ -46,13 +50,15 @@ pub(super) const FLOPS: CostAxis = CostAxis {
     label: "forward MFLOP per image",
     title: "accuracy against computation",
     value: |arm| arm.flops_per_image / 1e6,
+    quartiles: |_| None,
 };
 
 /// Accuracy against time.
 pub(super) const TIME: CostAxis = CostAxis {
-    label: "measured ms per image",
+    label: "ms per image, measured: median and quartiles",
     title: "accuracy against time",
     value: |arm| arm.milliseconds,
+    quartiles: |arm| Some(arm.milliseconds_quartiles),
 };
 
 /// Accuracy against energy.
@@ -60,6 +66,7 @@ pub(super) const ENERGY: CostAxis = CostAxis {
     label: "mJ per image",
     title: "accuracy against energy",
     value: |arm| arm.millijoules,
+    quartiles: |_| None,
 };
 
 /// The study's panels with `axis` across.
@@ -76,7 +83,10 @@ pub(super) fn accuracy(
     let rows = study.panels.len().div_ceil(columns);
     let size = (PANEL.0 * columns as u32, PANEL.1 * rows as u32 + HEADER);
     let title = format!("{}: {}", study.name, axis.title);
-    let subtitle = format!("points: mean of {}; bars: 95 % over seeds{note}", seeds(study));
+    let subtitle = format!(
+        "points: mean of {}; bars: 95 % interval over seeds (each curve alone){note}",
+        seeds(study)
+    );
     draw(size, |root| {
         let body = header(root, &title, &subtitle)?;
         let frame = Frame::around(study, results, axis);
@@ -127,11 +137,10 @@ fn header<'a>(root: &Area<'a>, title: &str, subtitle: &str) -> Drawn<Area<'a>> {
     Ok(body)
 }
 
-/// The axes that all panels share, and where the values come from.
+/// The accuracies that all panels span, and where the values come from.
 struct Frame<'a> {
     results: &'a Results,
     axis: &'a CostAxis,
-    x: Range<f64>,
     y: Range<f64>,
 }
 
@@ -139,9 +148,8 @@ impl<'a> Frame<'a> {
     fn around(study: &Study, results: &'a Results, axis: &'a CostAxis) -> Frame<'a> {
         let points = study.panels.iter().flat_map(|panel| &panel.curves).flat_map(|c| &c.points);
         let arms = points.filter_map(|point| results.arm(&point.arm));
-        let (mut x, mut y) = (Bounds::default(), Bounds::default());
+        let mut y = Bounds::default();
         for arm in arms {
-            x.include((axis.value)(arm));
             y.include(arm.top1_percent);
             // An interval of few seeds may be much wider than the picture: it is cut at 0 and 100.
             if let Some(interval) = arm.top1_over_seeds {
@@ -149,7 +157,18 @@ impl<'a> Frame<'a> {
                 y.include(interval.high.min(100.0));
             }
         }
-        Frame { results, axis, x: x.padded(), y: y.padded() }
+        Frame { results, axis, y: y.padded() }
+    }
+
+    /// The costs that a panel spans.
+    fn x(&self, panel: &Panel) -> Range<f64> {
+        let mut x = Bounds::default();
+        let points = panel.curves.iter().flat_map(|curve| &curve.points);
+        for arm in points.filter_map(|point| self.results.arm(&point.arm)) {
+            x.include((self.axis.value)(arm));
+            (self.axis.quartiles)(arm).into_iter().flatten().for_each(|x_q| x.include(x_q));
+        }
+        x.padded()
     }
 }
 
@@ -172,13 +191,15 @@ impl Bounds {
 }
 
 fn draw_panel(area: &Area<'_>, panel: &Panel, frame: &Frame<'_>) -> Drawn {
+    let x = frame.x(panel);
+    let (x_digits, y_digits) = (digits(&x), digits(&frame.y));
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, (FONT, 15))
         .margin(10)
         .margin_right(18)
         .x_label_area_size(40)
         .y_label_area_size(52)
-        .build_cartesian_2d(frame.x.clone(), frame.y.clone())
+        .build_cartesian_2d(x, frame.y.clone())
         .map_err(told)?;
     chart
         .configure_mesh()
@@ -190,8 +211,8 @@ fn draw_panel(area: &Area<'_>, panel: &Panel, frame: &Frame<'_>) -> Drawn {
         .label_style((FONT, 12))
         .x_labels(7)
         .y_labels(7)
-        .x_label_formatter(&|x| short(*x))
-        .y_label_formatter(&|y| short(*y))
+        .x_label_formatter(&|x| format!("{x:.x_digits$}"))
+        .y_label_formatter(&|y| format!("{y:.y_digits$}"))
         .draw()
         .map_err(told)?;
     for index in 0..panel.curves.len() {
@@ -207,7 +228,12 @@ fn draw_panel(area: &Area<'_>, panel: &Panel, frame: &Frame<'_>) -> Drawn {
         .map_err(told)
 }
 
-fn draw_curve(chart: &mut Plane<'_, '_>, panel: &Panel, index: usize, frame: &Frame<'_>) -> Drawn {
+fn draw_curve<'a, 'b: 'a>(
+    chart: &mut Plane<'a, 'b>,
+    panel: &Panel,
+    index: usize,
+    frame: &Frame<'_>,
+) -> Drawn {
     let (color, curve) = (COLORS[index % COLORS.len()], &panel.curves[index]);
     let found = |name: &str| frame.results.arm(name).map(|arm| ((frame.axis.value)(arm), arm));
     let points: Vec<_> = curve
@@ -217,23 +243,27 @@ fn draw_curve(chart: &mut Plane<'_, '_>, panel: &Panel, index: usize, frame: &Fr
         .collect();
     let line = points.iter().map(|(x, arm, _)| (*x, arm.top1_percent));
     let series = LineSeries::new(line, color.stroke_width(2));
-    chart
-        .draw_series(series)
-        .map_err(told)?
-        .label(&curve.label)
-        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(3)));
+    chart.draw_series(series).map_err(told)?.label(&curve.label).legend(move |at| {
+        EmptyElement::at(at)
+            + PathElement::new([(0, 0), (18, 0)], color.stroke_width(2))
+            + Polygon::new(marker(index, (9, 0)), color.filled())
+    });
+    let range = chart.x_range();
+    let aside = DODGE * (range.end - range.start) * (index as f64 - 0.5);
     for (x, arm, label) in points {
         if let Some(interval) = arm.top1_over_seeds {
-            let ends = [interval.low, interval.high].map(|y| (x, y.clamp(0.0, 100.0)));
+            let ends = [interval.low, interval.high].map(|y| (x + aside, y.clamp(0.0, 100.0)));
             let bar = PathElement::new(ends, color.mix(0.55).stroke_width(1));
             chart.draw_series([bar]).map_err(told)?;
         }
         let center = (x, arm.top1_percent);
-        if index % 2 == 0 {
-            chart.draw_series([Circle::new(center, 4, color.filled())]).map_err(told)?;
-        } else {
-            chart.draw_series([TriangleMarker::new(center, 5, color.filled())]).map_err(told)?;
+        if let Some(quartiles) = (frame.axis.quartiles)(arm) {
+            let ends = quartiles.map(|x| (x, arm.top1_percent));
+            let bar = PathElement::new(ends, color.mix(0.55).stroke_width(1));
+            chart.draw_series([bar]).map_err(told)?;
         }
+        let shape = EmptyElement::at(center) + Polygon::new(marker(index, (0, 0)), color.filled());
+        chart.draw_series([shape]).map_err(told)?;
         // The first curve's labels stand above its points, the others' below.
         let v_pos = if index == 0 { VPos::Bottom } else { VPos::Top };
         let style = (FONT, 11).into_font().color(&color).pos(Pos::new(HPos::Center, v_pos));
@@ -244,6 +274,16 @@ fn draw_curve(chart: &mut Plane<'_, '_>, panel: &Panel, index: usize, frame: &Fr
     Ok(())
 }
 
+/// The corners of a curve's marker around `(x, y)`: square, triangle, diamond, and again.
+fn marker(index: usize, (x, y): (i32, i32)) -> Vec<(i32, i32)> {
+    let corners: &[(i32, i32)] = match index % 3 {
+        0 => &[(-4, -4), (4, -4), (4, 4), (-4, 4)],
+        1 => &[(0, -5), (5, 4), (-5, 4)],
+        _ => &[(0, -6), (6, 0), (0, 6), (-6, 0)],
+    };
+    corners.iter().map(|(dx, dy)| (x + dx, y + dy)).collect()
+}
+
 /// Differences with their intervals, one row each, and what was predicted.
 ///
 /// # Errors
@@ -252,7 +292,8 @@ pub(super) fn differences(study: &Study, results: &Results, note: &str) -> Resul
     let rows = results.comparisons.len();
     let size = (2 * PANEL.0, HEADER + 60 + ROW * rows as u32);
     let title = format!("{}: differences of top-1 accuracy", study.name);
-    let subtitle = format!("dot and bar: difference and 95 % interval; diamond: predicted{note}");
+    let subtitle =
+        format!("dot and bar: difference and 95 % interval; diamond or band: predicted{note}");
     draw(size, |root| {
         let body = header(root, &title, &subtitle)?;
         let mut x = Bounds(Some((0.0, 0.0)));
@@ -266,12 +307,14 @@ pub(super) fn differences(study: &Study, results: &Results, note: &str) -> Resul
                 x.include(interval.high);
             }
         }
+        let x = x.padded();
+        let x_digits = digits(&x);
         let mut chart = ChartBuilder::on(&body)
             .margin(6)
             .margin_right(210)
             .x_label_area_size(42)
             .y_label_area_size(270)
-            .build_cartesian_2d(x.padded(), 0.0..rows as f64)
+            .build_cartesian_2d(x, 0.0..rows as f64)
             .map_err(told)?;
         chart
             .configure_mesh()
@@ -282,7 +325,7 @@ pub(super) fn differences(study: &Study, results: &Results, note: &str) -> Resul
             .x_desc("percentage points of top-1 accuracy")
             .axis_desc_style((FONT, 13))
             .label_style((FONT, 12))
-            .x_label_formatter(&|x| short(*x))
+            .x_label_formatter(&|x| format!("{x:.x_digits$}"))
             .draw()
             .map_err(told)?;
         let zero = PathElement::new([(0.0, 0.0), (0.0, rows as f64)], BLACK.stroke_width(1));
@@ -331,11 +374,10 @@ fn draw_row(chart: &mut Plane<'_, '_>, comparison: &ComparisonResult, y: f64) ->
     chart.draw_series(texts).map(drop).map_err(told)
 }
 
-/// A number on an axis: as many digits as it needs.
-fn short(value: f64) -> String {
-    let text = if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") };
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".into() } else { text.to_string() }
+/// Digits after the point that tell about eight numbers of a range apart.
+fn digits(range: &Range<f64>) -> usize {
+    let step = (range.end - range.start) / 8.0;
+    (-step.log10()).ceil().clamp(0.0, 9.0) as usize
 }
 
 #[cfg(test)]
@@ -343,11 +385,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_on_axes_are_short() {
-        assert_eq!(
-            [0.0, -0.0001, 0.5, 12.0, 12.34, 100.0].map(short),
-            ["0", "0", "0.5", "12", "12.3", "100"]
-        );
+    fn numbers_on_axes_have_the_digits_that_tell_them_apart() {
+        let found = [0.0..100.0, 0.0..8.0, 90.0..95.0, 0.041..0.049].map(|range| digits(&range));
+        assert_eq!(found, [0, 0, 1, 3]);
     }
 
     #[test]

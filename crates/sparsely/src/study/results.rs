@@ -39,8 +39,10 @@ pub struct ArmResult {
     pub dropped_share: f64,
     /// FLOPs of an image, mean over seeds.
     pub flops_per_image: f64,
-    /// Milliseconds of an image, median over seeds.
+    /// Milliseconds of an image, median over rounds and then over seeds.
     pub milliseconds: f64,
+    /// First and third quartile over rounds, median over seeds.
+    pub milliseconds_quartiles: [f64; 2],
     /// Millijoules of an image, median over seeds.
     pub millijoules: f64,
     /// One for each seed.
@@ -249,6 +251,10 @@ impl Found {
             dropped_share: average(over(|s| s.dropped_share)),
             flops_per_image: average(over(|s| s.flops_per_image)),
             milliseconds: median(over(|s| 1e3 * s.cost.seconds)),
+            milliseconds_quartiles: [
+                median(over(|s| 1e3 * s.cost.seconds_quartiles[0])),
+                median(over(|s| 1e3 * s.cost.seconds_quartiles[1])),
+            ],
             millijoules: median(over(|s| 1e3 * s.cost.joules)),
             seeds,
         })

@@ -33,6 +33,12 @@ fn line(page: &mut String, text: &str) {
     page.push('\n');
 }
 
+/// Different values, as a phrase.
+fn one_or_more(values: impl Iterator<Item = impl ToString>) -> String {
+    let different: BTreeSet<_> = values.map(|value| value.to_string()).collect();
+    different.into_iter().collect::<Vec<_>>().join(" or ")
+}
+
 impl Plan {
     /// That the study is run smaller than described, and in what; `None` if it is not.
     pub fn smaller(&self) -> Option<String> {
@@ -43,16 +49,8 @@ impl Plan {
     }
 }
 
-/// `+1.23 [0.45, 2.01]`.
-fn with_interval(value: f64, interval: Option<Interval>) -> String {
-    match interval {
-        Some(Interval { low, high }) => format!("{value:+.2} [{low:+.2}, {high:+.2}]"),
-        None => format!("{value:+.2} (no interval)"),
-    }
-}
-
-fn points(value: Option<f64>) -> String {
-    value.map_or("–".into(), |value| format!("{value:.2}"))
+fn in_brackets(interval: Option<Interval>) -> String {
+    interval.map_or("–".into(), |Interval { low, high }| format!("[{low:.2}, {high:.2}]"))
 }
 
 fn answers(page: &mut String, results: &Results) {
@@ -60,26 +58,35 @@ fn answers(page: &mut String, results: &Results) {
     line(
         page,
         "Differences of top-1 accuracy, arm minus baseline, in percentage points with 95 % bootstrap \
-         intervals.\n",
+         intervals; the verdict is that of the interval over the deciding unit.\n",
     );
     line(
         page,
-        "| comparison | predicted | difference | unit | smallest detectable | verdict |\n\
-         | --- | --- | --- | --- | --- | --- |",
+        "| comparison | predicted | difference | over images | over seeds | decides | smallest \
+         detectable | verdict |\n| --- | --- | --- | --- | --- | --- | --- | --- |",
     );
     for found in &results.comparisons {
         let ComparisonResult { name, predicted, difference, unit, verdict, .. } = found;
-        let difference = with_interval(*difference, found.deciding());
-        let (unit, detectable) = (unit.name(), points(found.detectable));
+        let (images, seeds) = (in_brackets(found.over_images), in_brackets(found.over_seeds));
+        let detectable = found.detectable.map_or("–".into(), |points| format!("{points:.2}"));
         line(
             page,
-            &format!("| {name} | {predicted} | {difference} | {unit} | {detectable} | {verdict} |"),
+            &format!(
+                "| {name} | {predicted} | {difference:+.2} | {images} | {seeds} | {} | {detectable} | \
+                 {verdict} |",
+                unit.name()
+            ),
         );
     }
-    line(page, "\n![differences](differences.svg)\n");
-    line(page, "![accuracy against computation](accuracy-flops.svg)\n");
-    line(page, "![accuracy against time](accuracy-time.svg)\n");
-    line(page, "![accuracy against energy](accuracy-energy.svg)\n");
+    for (name, picture) in [
+        ("differences", "differences.svg"),
+        ("accuracy against computation", "accuracy-flops.svg"),
+        ("accuracy against time", "accuracy-time.svg"),
+        ("accuracy against energy", "accuracy-energy.svg"),
+    ] {
+        line(page, &format!("\n![{name}]({picture})"));
+    }
+    line(page, "");
 }
 
 fn what_was_run(page: &mut String, plan: &Plan, results: &Results) {
@@ -126,15 +133,13 @@ fn what_was_run(page: &mut String, plan: &Plan, results: &Results) {
         ));
     }
     let seeds = || results.arms.iter().flat_map(|arm| &arm.seeds);
-    let programs: BTreeSet<_> = seeds().map(|seed| seed.program.as_str()).collect();
-    item(format!("Evaluated by {}.", programs.into_iter().collect::<Vec<_>>().join(" and ")));
-    let threads: BTreeSet<_> = seeds().map(|seed| seed.threads.to_string()).collect();
+    item(format!("Evaluated by {}.", one_or_more(seeds().map(|seed| &seed.program))));
     item(format!(
         "Time: median over {} rounds in which all arms took turns on the same batches of {} images, {} \
          threads, decoding not counted. Energy: {}.",
         study.timing.rounds,
         study.timing.batch_size,
-        threads.into_iter().collect::<Vec<_>>().join(" or "),
+        one_or_more(seeds().map(|seed| seed.threads)),
         results.energy_source()
     ));
     line(page, "");
@@ -153,9 +158,7 @@ fn arms(page: &mut String, results: &Results) {
     );
     for arm in &results.arms {
         let ArmResult { top1_percent, flops_per_image, milliseconds, millijoules, .. } = arm;
-        let over_seeds = arm.top1_over_seeds.map_or("–".into(), |interval| {
-            format!("[{:.2}, {:.2}]", interval.low, interval.high)
-        });
+        let over_seeds = in_brackets(arm.top1_over_seeds);
         line(
             page,
             &format!(
@@ -175,14 +178,13 @@ fn how_to_read(page: &mut String, study: &Study, results: &Results) {
     let mut item = |text: String| line(page, &format!("- {text}"));
     let units: BTreeSet<_> = results.comparisons.iter().map(|found| found.unit.name()).collect();
     if units.contains(DecidingUnit::Images.name()) {
-        let together: BTreeSet<_> =
-            results.comparisons.iter().map(|found| found.images_per_unit.to_string()).collect();
+        let together = one_or_more(results.comparisons.iter().map(|found| found.images_per_unit));
         item(format!(
             "Unit `images`: both arms are the same trained models, so the claim is about these {} models \
              on images that were not seen. Differences are averaged over seeds for each image; \
              images that compete for seats are drawn together, {} at a time.",
             study.seeds.len(),
-            together.into_iter().collect::<Vec<_>>().join(" or ")
+            together
         ));
     }
     if units.contains(DecidingUnit::Seeds.name()) {
@@ -191,8 +193,7 @@ fn how_to_read(page: &mut String, study: &Study, results: &Results) {
             .into());
     }
     item("Intervals are of the percentile bootstrap of paired differences, 10,000 resamples, stretched by \
-          t(n−1)/z · √(n/(n−1)) for n units: without that, three seeds would cover 75 %. \
-          `comparisons.csv` has the intervals over both units."
+          t(n−1)/z · √(n/(n−1)) for n units: without that, three seeds would cover 75 %."
         .into());
     item("`cannot tell`: the interval holds 0 and is as wide as the predicted difference or wider, so it \
           cannot tell that difference from none. It does not say that there is no effect."

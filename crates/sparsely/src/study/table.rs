@@ -1,6 +1,6 @@
 //! Results for other programs: CSV.
 
-use super::results::{ArmResult, ComparisonResult, SeedResult};
+use super::results::{ArmResult, ArmRouting, ComparisonResult, SeedResult};
 use super::statistics::Interval;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -36,7 +36,7 @@ struct ArmLine<'a> {
     arm: &'a str,
     model: &'a str,
     seed: u64,
-    selected_experts: Option<usize>,
+    selected_experts: String,
     capacity: String,
     priority: String,
     group: String,
@@ -58,15 +58,16 @@ struct ArmLine<'a> {
 
 impl<'a> ArmLine<'a> {
     fn of(arm: &'a ArmResult, seed: &'a SeedResult) -> ArmLine<'a> {
-        let routing = arm.routing.as_ref();
+        let routing = arm.routing.as_ref().map(ArmRouting::words).unwrap_or_default();
+        let [selected_experts, capacity, priority, group] = routing;
         ArmLine {
             arm: &arm.arm,
             model: &arm.model,
             seed: seed.seed,
-            selected_experts: routing.map(|r| r.num_selected),
-            capacity: routing.map(|r| r.capacity.to_string()).unwrap_or_default(),
-            priority: routing.map(|r| r.priority.to_string()).unwrap_or_default(),
-            group: routing.map(|r| r.group.to_string()).unwrap_or_default(),
+            selected_experts,
+            capacity,
+            priority,
+            group,
             n: seed.n,
             top1_percent: seed.top1_percent,
             loss: seed.loss,
