@@ -1,5 +1,9 @@
 //! What can be typed.
 
+mod cost;
+
+pub(crate) use cost::{ClusterArgs, CostArgs, PaperArg};
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sparsely::moe::{Capacity, Dial, Group, Priority};
 use std::num::NonZeroUsize;
@@ -27,6 +31,9 @@ pub(crate) enum Command {
     /// Logits of an array of images, for comparison with other implementations: routed in the
     /// groups and with the capacity that the model was trained with, unless flags say otherwise
     Logits(LogitsArgs),
+    /// What a model costs, without running it: parameters, FLOPs, memory, bytes; or a plan to train
+    /// it on many devices
+    Cost(CostArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Compare fairly: run a study, or go on with it; without a name, list what there is

@@ -13,7 +13,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
     if let Some(data) = &args.data {
         config.data.source.clone_from(data);
     }
-    config.eval.dial = dial(&args.dial, &model, config.eval.dial)?;
+    config.eval.dial = dial(&args.dial, model.config(), config.eval.dial)?;
     if let Some(batch) = args.batch {
         config.eval.batch_size = batch.get();
     }

@@ -1,17 +1,23 @@
 //! What a model costs, without running it: parameters, multiply-accumulates, memory, bytes.
 //!
-//! MACs are the multiply-accumulates of matrix products and of the gated sum of experts'
-//! outputs, exactly as many as [`sparsely_tensor::macs`] counts while the model runs. FLOPs are two for
-//! each of them, and what is not a product (norms, softmax, activations, biases) by the
-//! convention of ELECTRA's count (Clark et al. 2020, arXiv 2003.10555): 5 for each value of a norm or
-//! a softmax, 8 for a GELU, 1 for an addition.
+//! MACs are the multiply-accumulates of matrix products and of the gated sum of experts' outputs,
+//! exactly as many as [`sparsely_tensor::macs`] counts while the model runs. FLOPs are two for each
+//! of them, and what is not a product (norms, softmax, activations, biases) by the convention of
+//! ELECTRA's count (Clark et al. 2020, arXiv 2003.10555): 5 for each value of a norm or a softmax,
+//! 8 for a GELU, 1 for an addition.
 
 mod call;
+mod formulas;
+pub mod language;
+mod memory;
 mod model;
+pub mod paper;
 mod part;
+pub mod plan;
 mod router;
 
 pub use call::{Call, Routed};
+pub use memory::Memory;
 pub use model::ModelCost;
 pub use part::{Part, PartCost};
 pub use router::Choice;

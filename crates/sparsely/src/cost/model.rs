@@ -1,12 +1,15 @@
 //! The cost of a vision transformer, part by part in the order in which it computes.
 
 use super::call::Call;
-use super::part::{Part, PartCost};
-use super::router::{Choice, Load};
-use crate::model::{Classifier, ModelConfig, Positions};
-use crate::moe::MoeConfig;
+use super::formulas::Sizes;
+use super::part::PartCost;
+use super::router::Choice;
+use crate::model::ModelConfig;
 use crate::{Error, Result};
 use serde::Serialize;
+
+/// Multiply-accumulates of a batch beyond which a sum could leave 64 bits.
+const MAX_MACS: f64 = 1e18;
 
 /// What one batch costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,6 +46,7 @@ impl ModelCost {
             let expected = "a batch of at least 1 image".into();
             return Err(Error::Argument { op: "cost", expected, got: "0".into() });
         }
+        check_size(config, choice, call.batch)?;
         let sizes = Sizes::of(config, call.batch);
         let moe_blocks = config.moe_blocks()?;
         let mut parts = vec![sizes.embedding(config)];
@@ -112,228 +116,21 @@ impl ModelCost {
     }
 }
 
-/// The model's sizes as the formulas name them.
-struct Sizes {
-    /// B.
-    b: u64,
-    /// L.
-    l: u64,
-    /// D.
-    d: u64,
-    /// F.
-    f: u64,
-    /// H.
-    h: u64,
-}
-
-impl Sizes {
-    fn of(config: &ModelConfig, batch: usize) -> Sizes {
-        Sizes {
-            b: batch as u64,
-            l: config.length() as u64,
-            d: config.width as u64,
-            f: config.mlp_width as u64,
-            h: config.heads as u64,
-        }
+/// Refuses what whole numbers of 64 bits cannot count: in floating point, and rather too early.
+fn check_size(config: &ModelConfig, choice: Option<Choice>, batch: usize) -> Result<()> {
+    let experts = config.moe.as_ref().map_or(1, |moe| moe.num_experts);
+    let per_token = choice.map_or(1, |choice| choice.experts_per_token(experts)).max(1) as f64;
+    let (l, d, f) = (config.length() as f64, config.width as f64, config.mlp_width as f64);
+    let pixels = (config.patch_size as f64).powi(2) * config.channels as f64;
+    let token = config.depth as f64 * (4.0 * d * d + 2.0 * d * f * per_token + 2.0 * l * d);
+    let classes = config.num_classes.unwrap_or(1) as f64;
+    let macs = batch as f64 * (l * (token + pixels * d + d * experts as f64) + d * classes);
+    if macs < MAX_MACS {
+        return Ok(());
     }
-
-    /// Values of a `[B, L, D]`.
-    fn bld(&self) -> u64 {
-        self.b * self.l * self.d
-    }
-
-    fn embedding(&self, config: &ModelConfig) -> PartCost {
-        let Sizes { b, d, .. } = *self;
-        let pixels = (config.patch_size * config.patch_size * config.channels) as u64;
-        let mut part = PartCost::new(None, Part::Embedding)
-            .linear(b * config.num_patches() as u64, [pixels, d]);
-        // Images have no gradient: one product on the way back.
-        part.backward_macs /= 2;
-        if config.classifier == Classifier::Token {
-            part = part.with_params(d);
-            part.moved += 2 * self.bld();
-        }
-        let part = match config.positions {
-            Positions::None => part,
-            Positions::Learned => part.with_params(self.l * d).residual(self.bld()),
-            Positions::Sincos2d => part.residual(self.bld()),
-        };
-        let patches = b * config.num_patches() as u64 * pixels;
-        // Class token and positions make copies.
-        part.working(self.bld() + patches.max(self.bld()), 2 * self.bld())
-    }
-
-    fn norm(&self, block: Option<usize>) -> PartCost {
-        let Sizes { b, l, d, .. } = *self;
-        PartCost::new(block, Part::Norm)
-            .with_params(2 * d)
-            .norm(b * l, d)
-            .working(3 * self.bld(), 2 * self.bld())
-    }
-
-    /// The norm before it, then q, k and v, their matrix, and the output with its residual.
-    fn attention(&self, config: &ModelConfig, block: usize) -> [PartCost; 2] {
-        let Sizes { b, l, d, h, .. } = *self;
-        let mut part = PartCost::new(Some(block), Part::Attention).linear(b * l, [d, 3 * d]);
-        if config.qk_norm {
-            // Queries and keys; the values are copied beside them.
-            part = part.with_params(2 * d / h).norm(2 * b * l * h, d / h).keeping(self.bld());
-        }
-        // Alive: the block's input, normed; q, k, v; mixed; the output. Or q, k, v before and after
-        // their norm, with its means and deviations. Gradients: of the residual, of mixed, of q, k, v, but mixed is not kept any more.
-        let alive = if config.qk_norm { 8 * self.bld() + 4 * b * l * h } else { 7 * self.bld() };
-        let part = part
-            .attention(b * h, [l, l, d / h])
-            .keeping(3 * self.bld())
-            .linear(b * l, [d, d])
-            .residual(self.bld())
-            .working(alive, 4 * self.bld());
-        [self.norm(Some(block)), part]
-    }
-
-    fn mlp(&self, config: &ModelConfig, block: usize) -> PartCost {
-        let part = self.feed_forward(PartCost::new(Some(block), Part::Mlp), self.b * self.l);
-        // With dropout the activation is an operation of its own, which keeps its input too.
-        let hidden = self.b * self.l * self.f;
-        let part = part.keeping(if config.dropout > 0.0 { hidden } else { 0 });
-        // Alive: the block's input, attention's output, normed, the hidden layer, the output.
-        part.working(4 * self.bld() + hidden, self.bld() + hidden)
-    }
-
-    fn feed_forward(&self, part: PartCost, rows: u64) -> PartCost {
-        let Sizes { d, f, .. } = *self;
-        part.linear(rows, [d, f]).activation(rows * f).linear(rows, [f, d]).residual(rows * d)
-    }
-
-    fn moe(
-        &self,
-        moe: &MoeConfig,
-        choice: Choice,
-        (block, call): (usize, &Call<'_>),
-    ) -> Result<[PartCost; 3]> {
-        let group = call.dial.group.unwrap_or(moe.group).tokens(self.l as usize);
-        let tokens = (self.b * self.l) as usize;
-        if group == 0 {
-            let expected = "routing groups of at least one token".into();
-            return Err(Error::Argument { op: "cost", expected, got: "0".into() });
-        }
-        let load = Load::of(choice, moe.num_experts, [tokens, group], (block, call))?;
-        let part = |part| PartCost::new(Some(block), part);
-        let [router, dispatch] = match choice {
-            Choice::Tokens { .. } => self.token_choice(moe, load, part),
-            Choice::Slots { p } => self.slots(moe, p, part),
-        };
-        let experts_per_token = choice.experts_per_token(moe.num_experts);
-        Ok([router, dispatch, self.experts(moe, load, experts_per_token, part(Part::Experts))])
-    }
-
-    /// Scores `x W`, W `[D, E]`; rows are gathered as experts read them, and the combine is a gated
-    /// sum of N rows over the residual.
-    fn token_choice(
-        &self,
-        moe: &MoeConfig,
-        load: Load,
-        part: impl Fn(Part) -> PartCost,
-    ) -> [PartCost; 2] {
-        let (t, d, e) = (self.b * self.l, self.d, moe.num_experts as u64);
-        let router = part(Part::Router)
-            .with_params(d * e)
-            .keeping(t * d + t * e * if moe.router.noise_std > 0.0 { 2 } else { 1 })
-            .product([t, d, e])
-            .softmax(t * e)
-            .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e);
-        let mut dispatch = part(Part::Dispatch).residual(t * d);
-        dispatch = dispatch.keeping(load.rows); // gates
-        dispatch.macs += load.rows * d;
-        dispatch.moved += load.rows * d + t * d;
-        [router, dispatch]
-    }
-
-    /// Soft MoE (arXiv 2308.00951, section 2): scores of normalised tokens and `mu [D, E, P]` times `scale`;
-    /// each slot is a mean over tokens, each output a mean over slots.
-    fn slots(&self, moe: &MoeConfig, p: usize, part: impl Fn(Part) -> PartCost) -> [PartCost; 2] {
-        let (t, d, slots) = (self.b * self.l, self.d, (moe.num_experts * p) as u64);
-        let router = part(Part::Router)
-            .with_params(d * slots + 1)
-            .norm(t, d)
-            .keeping(2 * t * slots)
-            .product([t, d, slots])
-            .softmax(2 * t * slots);
-        // Dispatch and combine, one product for all groups each: T tokens meet the slots of their group.
-        let dispatch =
-            part(Part::Dispatch).product([t, d, slots]).product([t, slots, d]).residual(t * d);
-        [router, dispatch]
-    }
-
-    fn experts(
-        &self,
-        moe: &MoeConfig,
-        load: Load,
-        experts_per_token: usize,
-        part: PartCost,
-    ) -> PartCost {
-        let Sizes { d, f, .. } = *self;
-        let expert = 2 * d * f + f + d;
-        let mut part = part
-            .product([load.rows, d, f])
-            .added(load.rows * f)
-            .activation(load.rows * f)
-            .keeping(if moe.expert_dropout > 0.0 { 2 } else { 1 } * load.rows * f)
-            .product([load.rows, f, d])
-            .added(load.rows * d);
-        let (td, nd, nf) = (self.bld(), load.rows * d, load.rows * f);
-        // Alive: the block's input, attention's output, normed, hidden rows, output rows, the output.
-        // Gradients: of the output and hidden rows; or, when those are not kept any more, of the
-        // residual, of rows and of normed.
-        part = part.working(4 * td + nf + nd, (td + nf).max(2 * td + nd));
-        part.params = moe.num_experts as u64 * expert;
-        part.active_params = experts_per_token as u64 * expert;
-        part.read_params = load.experts * expert;
-        part
-    }
-
-    /// All above the last norm.
-    fn top(&self, config: &ModelConfig) -> Vec<PartCost> {
-        let Sizes { b, d, .. } = *self;
-        let mut parts = Vec::new();
-        if config.classifier == Classifier::Map {
-            parts.push(self.pool(config));
-        }
-        let width = config.pre_logits.map_or(d, |width| width as u64);
-        if config.pre_logits.is_some() {
-            let part = PartCost::new(None, Part::PreLogits).linear(b, [d, width]);
-            parts.push(part.activation(b * width).keeping(b * width));
-        }
-        if let Some(v) = config.num_classes {
-            // The loss keeps its slope.
-            let part = PartCost::new(None, Part::Head).linear(b, [width, v as u64]);
-            parts.push(part.keeping(b * v as u64));
-        }
-        parts
-    }
-
-    /// One query for all images attends to the tokens of each; then an MLP with its norm.
-    fn pool(&self, config: &ModelConfig) -> PartCost {
-        let Sizes { b, l, d, h, .. } = *self;
-        let mut part = PartCost::new(None, Part::Pool)
-            .with_params(d)
-            .linear(1, [d, d])
-            .linear(b * l, [d, 2 * d]);
-        if config.qk_norm {
-            part = part
-                .with_params(2 * d / h)
-                .norm(h, d / h)
-                .norm(b * l * h, d / h)
-                .keeping(self.bld());
-        }
-        let part = part
-            .attention(b * h, [1, l, d / h])
-            .keeping(b * d + 2 * self.bld())
-            .linear(b, [d, d])
-            .with_params(2 * d)
-            .norm(b, d);
-        let kv = 2 * self.bld();
-        let alive = 2 * self.bld() + kv * if config.qk_norm { 2 } else { 1 };
-        self.feed_forward(part, b).working(alive, kv)
-    }
+    Err(Error::Argument {
+        op: "cost",
+        expected: format!("less than {MAX_MACS:.0e} multiply-accumulates"),
+        got: format!("about {macs:.0e} for a batch of {batch} images of {l} tokens"),
+    })
 }

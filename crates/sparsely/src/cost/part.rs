@@ -48,6 +48,8 @@ pub struct PartCost {
     pub active_params: u64,
     /// Parameters that the batch reads: experts that nobody asks are left alone.
     pub read_params: u64,
+    /// Rows that experts compute: routed pairs, or slots.
+    pub rows: u64,
     /// Multiply-accumulates of the forward pass.
     pub macs: u64,
     /// Multiply-accumulates of the backward pass.
@@ -55,12 +57,16 @@ pub struct PartCost {
     /// FLOPs of the forward pass that belong to no product.
     pub elementwise_flops: u64,
     /// Values that the backward pass needs of the forward pass.
+    #[serde(rename = "kept_values")]
     pub kept: u64,
     /// Values that exist at most while inference computes the part, its block's inputs included.
+    #[serde(rename = "alive_values")]
     pub alive: u64,
     /// Values that the backward pass of the part works with, beside those that are kept.
+    #[serde(rename = "gradients_values")]
     pub gradients: u64,
     /// Activations read and written by the operations of the forward pass, each once.
+    #[serde(rename = "moved_values")]
     pub moved: u64,
 }
 
@@ -73,6 +79,7 @@ impl PartCost {
             params: 0,
             active_params: 0,
             read_params: 0,
+            rows: 0,
             macs: 0,
             backward_macs: 0,
             elementwise_flops: 0,
@@ -121,7 +128,8 @@ impl PartCost {
         self
     }
 
-    /// The norm of rows, with scale and bias or scale alone; the input is kept, and mean and deviation.
+    /// The norm of rows, with scale and bias or scale alone; the input is kept, and mean and
+    /// deviation.
     pub(super) fn norm(mut self, rows: u64, width: u64) -> PartCost {
         self.elementwise_flops += NORM * rows * width;
         self.moved += 2 * rows * width;
@@ -159,8 +167,8 @@ impl PartCost {
         self.added(values)
     }
 
-    /// softmax(q kᵀ) v of Q queries and L keys a head, B·H heads of width A. Way back: the matrix again,
-    /// then the gradients of its two products, two each.
+    /// softmax(q kᵀ) v of Q queries and L keys a head, B·H heads of width A. Way back: the matrix
+    /// again, then the gradients of its two products, two each.
     pub(super) fn attention(mut self, heads: u64, [q, l, a]: [u64; 3]) -> PartCost {
         let product = heads * q * l * a;
         self.macs += 2 * product;

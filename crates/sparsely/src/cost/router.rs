@@ -13,6 +13,8 @@ pub enum Choice {
         k: usize,
         /// Seats of each expert.
         capacity: Capacity,
+        /// Whether noise in training makes gates of its own beside the clean ones.
+        noisy: bool,
     },
     /// Soft MoE: each expert computes P slots of each group, mixed from all of the group's tokens.
     Slots {
@@ -36,7 +38,7 @@ impl Choice {
             });
         }
         let capacity = dial.capacity.unwrap_or(moe.router.capacity);
-        Ok(Choice::Tokens { k, capacity })
+        Ok(Choice::Tokens { k, capacity, noisy: moe.router.noise_std > 0.0 })
     }
 
     /// Experts that one token meets.
@@ -51,7 +53,7 @@ impl Choice {
     fn rows(self, tokens: usize, num_experts: usize) -> Result<usize> {
         match self {
             Choice::Slots { p } => Ok(p * num_experts),
-            Choice::Tokens { k, capacity } => {
+            Choice::Tokens { k, capacity, .. } => {
                 let seats = capacity.seats(tokens * k, num_experts)?;
                 Ok(seats.saturating_mul(num_experts).min(tokens * k))
             }
@@ -69,8 +71,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// The load of the layer of `block`, for `tokens` tokens in groups of `group` and, where that does
-    /// not divide them, a smaller last one.
+    /// The load of the layer of `block`, for `tokens` tokens in groups of `group` and, where that
+    /// does not divide them, a smaller last one.
     pub(super) fn of(
         choice: Choice,
         num_experts: usize,
@@ -115,14 +117,14 @@ mod tests {
     fn capacity_binds_in_each_group() {
         // Groups of 10 tokens, K = 1: ceil(10 · 0.5 / 4) = 2 seats, 8 rows of the 10 asked for. The
         // last 5 tokens: ceil(5 · 0.5 / 4) = 1 seat, 4 rows.
-        let choice = Choice::Tokens { k: 1, capacity: Capacity::factor(0.5) };
+        let choice = Choice::Tokens { k: 1, capacity: Capacity::factor(0.5), noisy: false };
         assert_eq!(load(choice, [20, 10]), Load { rows: 16, experts: 4 });
         assert_eq!(load(choice, [25, 10]), Load { rows: 20, experts: 4 });
     }
 
     #[test]
     fn no_more_rows_than_choices_and_no_more_experts_than_rows() {
-        let choice = Choice::Tokens { k: 2, capacity: Capacity::Unlimited };
+        let choice = Choice::Tokens { k: 2, capacity: Capacity::Unlimited, noisy: false };
         assert_eq!(load(choice, [1, 1]), Load { rows: 2, experts: 2 });
         assert_eq!(load(choice, [10, 10]), Load { rows: 20, experts: 4 });
     }
