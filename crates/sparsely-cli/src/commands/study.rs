@@ -39,6 +39,11 @@ pub(crate) fn run(args: &StudyArgs) -> Result<ExitCode> {
     let (folder, program) = (Folder::new(&path), program());
     let (plan, is_new) = Plan::load_or_new(&folder, study, request, &program)?;
     tell(&plan, is_new);
+    if !is_new {
+        let seeds = &plan.study.seeds;
+        let done = seeds.iter().filter(|seed| matches!(folder.costs(**seed), Ok(Some(_))));
+        say!("{} of {} seeds are done", done.count(), seeds.len());
+    }
     if args.dry_run {
         tell_arms(&plan)?;
         say!("nothing was run or written (--dry-run)");
@@ -115,7 +120,7 @@ fn tell(plan: &Plan, is_new: bool) {
 
 fn tell_arms(plan: &Plan) -> Result<()> {
     for arm in &plan.study.arms {
-        let Some(model) = plan.study.model(&arm.model) else { continue };
+        let model = plan.study.model(&arm.model)?;
         let flops = forward_flops(&model.model, &arm.dial)?;
         let seconds = plan.rate.seconds_per_image.get(&arm.name).copied().unwrap_or(f64::NAN);
         say!(

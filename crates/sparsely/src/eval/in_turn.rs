@@ -46,10 +46,10 @@ pub struct TimingConfig {
 
 /// The cost of an image for each subject. In each round all subjects see the same batch of the
 /// split, one after the other, so that a slow moment of the machine is not one subject's
-/// misfortune; the first is another one each time.
+/// misfortune; the first is another one each time. Of an empty split costs are 0.
 ///
 /// # Errors
-/// If the split is empty, an image cannot be decoded or the routing cannot work.
+/// If an image cannot be decoded or the routing cannot work.
 pub fn cost_in_turn(
     subjects: &[Subject<'_>],
     split: &Split,

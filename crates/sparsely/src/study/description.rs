@@ -6,6 +6,7 @@ use crate::eval::{EvalConfig, TimingConfig};
 use crate::model::ModelConfig;
 use crate::moe::Dial;
 use crate::train::{RunConfig, TrainConfig};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// A question, what is trained and measured to answer it, and what the answer is expected to be.
@@ -203,17 +204,29 @@ impl Study {
     }
 
     /// The model of that name.
-    pub fn model(&self, name: &str) -> Option<&Model> {
-        self.models.iter().find(|model| model.name == name)
+    ///
+    /// # Errors
+    /// If there is none: never in a study that was checked.
+    pub fn model(&self, name: &str) -> Result<&Model> {
+        let model = self.models.iter().find(|model| model.name == name);
+        model.ok_or_else(|| unknown("model", name))
     }
 
     /// The arm of that name.
-    pub fn arm(&self, name: &str) -> Option<&Arm> {
-        self.arms.iter().find(|arm| arm.name == name)
+    ///
+    /// # Errors
+    /// As of [`Study::model`].
+    pub fn arm(&self, name: &str) -> Result<&Arm> {
+        self.arms.iter().find(|arm| arm.name == name).ok_or_else(|| unknown("arm", name))
     }
 
     /// The arms of a model.
     pub fn arms_of<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a Arm> {
         self.arms.iter().filter(move |arm| arm.model == model)
     }
+}
+
+fn unknown(kind: &str, name: &str) -> Error {
+    let expected = format!("one of its {kind}s");
+    Error::Argument { op: "study", expected, got: format!("`{name}`") }
 }

@@ -150,7 +150,10 @@ impl Work<'_> {
                 }
                 train::resume(path, self.stop, self.observer)?
             }
-            Err(_) => train::start(config, Some(path), path, self.stop, self.observer)?,
+            Err(_) => {
+                let root = self.folder.path();
+                train::start(config, Some(path), root, self.stop, self.observer)?
+            }
         };
         Ok(matches!(outcome, train::Outcome::Finished(_)))
     }
@@ -160,22 +163,36 @@ impl Work<'_> {
         if self.is_done(seed)? {
             return Ok(true);
         }
-        for model in &self.plan.study.models {
-            let lr_peak = lr_peaks[&model.name];
+        let study = &self.plan.study;
+        for model in &study.models {
             self.observer.stage(&Stage::Training { model: &model.name, seed });
-            let config = self.plan.study.seeded_config(model, seed, lr_peak);
+            let config = study.seeded_config(model, seed, lr_peaks[&model.name]);
             if !self.train(config, &self.folder.run(&model.name, seed))? {
                 return Ok(false);
             }
         }
-        let study = &self.plan.study;
         let dataset = Dataset::open(&study.data, study.data.image_size, seed)?;
         let mut learned = BTreeMap::new();
         for model in &study.models {
             let run = self.folder.run(&model.name, seed);
             learned.insert(model.name.as_str(), Learned::load(&run)?);
         }
-        for arm in &study.arms {
+        if !self.evaluate(seed, &learned, &dataset)? {
+            return Ok(false);
+        }
+        self.observer.stage(&Stage::Measuring { seed });
+        self.measure(seed, &learned, &dataset)?;
+        Ok(true)
+    }
+
+    /// The arms that were not evaluated yet; false if it was stopped.
+    fn evaluate(
+        &mut self,
+        seed: u64,
+        learned: &BTreeMap<&str, Learned>,
+        dataset: &Dataset,
+    ) -> Result<bool> {
+        for arm in &self.plan.study.arms {
             if self.folder.reading(&arm.name, seed)?.is_some() {
                 continue;
             }
@@ -183,15 +200,10 @@ impl Work<'_> {
                 return Ok(false);
             }
             self.observer.stage(&Stage::Evaluating { arm: &arm.name, seed });
-            let reading = self.read(arm, &learned[arm.model.as_str()], &dataset)?;
+            let reading = self.read(arm, &learned[arm.model.as_str()], dataset)?;
             self.folder.save_reading(&reading)?;
         }
-        if self.is_stopped() {
-            return Ok(false);
-        }
-        self.observer.stage(&Stage::Measuring { seed });
-        self.measure(seed, &learned, &dataset)?;
-        Ok(true)
+        Ok(!self.is_stopped())
     }
 
     fn is_done(&self, seed: u64) -> Result<bool> {
@@ -206,8 +218,7 @@ impl Work<'_> {
     fn read(&self, arm: &Arm, learned: &Learned, dataset: &Dataset) -> Result<Reading> {
         let study = &self.plan.study;
         let config = EvalConfig { dial: arm.dial, ..study.eval_config() };
-        let model = study.model(&arm.model).expect("a checked study");
-        let loss = model.train.loss.into();
+        let loss = study.model(&arm.model)?.train.loss.into();
         let found = evaluate(&learned.model, &learned.params, &dataset.test, &config, loss)?;
         Ok(Reading {
             arm: arm.name.clone(),

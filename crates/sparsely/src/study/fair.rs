@@ -64,7 +64,7 @@ impl Study {
             }
         }
         for arm in &self.arms {
-            if self.model(&arm.model).is_none() {
+            if self.model(&arm.model).is_err() {
                 problems.push(format!("arm `{}` is of no model: `{}`", arm.name, arm.model));
             }
             if let Some(Capacity::Factor { factor, .. }) = arm.dial.capacity
@@ -90,7 +90,7 @@ impl Study {
                 problems.push(format!("comparison `{name}` is there twice"));
             }
             for arm in [&comparison.arm, &comparison.baseline] {
-                if self.arm(arm).is_none() {
+                if self.arm(arm).is_err() {
                     problems.push(format!("comparison `{name}`: there is no arm `{arm}`"));
                 }
             }
@@ -103,7 +103,7 @@ impl Study {
             }
         }
         let points = self.panels.iter().flat_map(|panel| &panel.curves).flat_map(|c| &c.points);
-        for point in points.filter(|point| self.arm(&point.arm).is_none()) {
+        for point in points.filter(|point| self.arm(&point.arm).is_err()) {
             problems.push(format!("a curve goes through no arm: `{}`", point.arm));
         }
         problems

@@ -6,6 +6,7 @@
 
 mod bpr;
 mod budget;
+mod collect;
 mod command_line;
 mod description;
 mod execute;

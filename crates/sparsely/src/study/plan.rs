@@ -104,6 +104,7 @@ impl Plan {
                 told(&plan.study.name, &plan.request),
             ));
         }
+        plan.study.check(&plan.sizes)?;
         Ok((plan, false))
     }
 }

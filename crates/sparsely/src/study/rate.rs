@@ -15,6 +15,8 @@ use std::time::{Instant, SystemTime};
 const WARM_UP: u64 = 2;
 /// Steps that are timed at most.
 const STEPS: u64 = 10;
+/// Batches of each arm.
+const ROUNDS: usize = 3;
 /// Seconds that a model's timed steps take at most, unless one takes longer.
 const SECONDS: f64 = 4.0;
 
@@ -63,7 +65,7 @@ impl Rate {
             let Trainer { model, params, .. } = &fresh[&arm.model];
             Subject { model, params, dial: arm.dial }
         });
-        let config = TimingConfig { rounds: 1, ..study.timing };
+        let config = TimingConfig { rounds: ROUNDS, ..study.timing };
         let meter = Meter::open(study.watts_per_core);
         let costs = cost_in_turn(&subjects.collect::<Vec<_>>(), &dataset.test, &config, &meter)?;
         let names = study.arms.iter().map(|arm| arm.name.clone());
@@ -92,7 +94,7 @@ impl Rate {
 
     /// Seconds of one run, with its looks at the validation images and its final evaluation.
     pub fn seconds_of_training(&self, study: &Study, model: &str, sizes: &Sizes) -> f64 {
-        let Some(described) = study.model(model) else { return 0.0 };
+        let Ok(described) = study.model(model) else { return 0.0 };
         let steps = described.steps(sizes);
         let looks = steps.div_ceil(
             described.train.validate_every.steps(described.steps_per_epoch(sizes)).max(1),

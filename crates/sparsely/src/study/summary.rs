@@ -21,7 +21,7 @@ pub(super) fn summary(plan: &Plan, folder: &Folder, results: &Results) -> Result
         line(&mut page, &format!("**{smaller}**\n"));
     }
     answers(&mut page, results);
-    what_was_run(&mut page, plan, results);
+    what_was_run(&mut page, plan, results)?;
     arms(&mut page, results);
     how_to_read(&mut page, study, results);
     commands(&mut page, plan, folder, results)?;
@@ -89,7 +89,7 @@ fn answers(page: &mut String, results: &Results) {
     line(page, "");
 }
 
-fn what_was_run(page: &mut String, plan: &Plan, results: &Results) {
+fn what_was_run(page: &mut String, plan: &Plan, results: &Results) -> Result<()> {
     let Plan { study, sizes, training, .. } = plan;
     line(page, "## What was run\n");
     let mut item = |text: String| line(page, &format!("- {text}"));
@@ -103,7 +103,7 @@ fn what_was_run(page: &mut String, plan: &Plan, results: &Results) {
             "Model `{}`: {} steps of {} images, {:.4e} training FLOPs by the cost model.",
             cost.model,
             cost.steps,
-            study.model(&cost.model).map_or(0, |model| model.train.batch_size),
+            study.model(&cost.model)?.train.batch_size,
             cost.flops
         ));
     }
@@ -143,6 +143,7 @@ fn what_was_run(page: &mut String, plan: &Plan, results: &Results) {
         results.energy_source()
     ));
     line(page, "");
+    Ok(())
 }
 
 fn arms(page: &mut String, results: &Results) {
