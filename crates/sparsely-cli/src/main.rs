@@ -52,6 +52,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Logits(args) => commands::logits::run(&args),
         Command::Cost(args) => commands::cost::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Study(args) => commands::study::run(&args),
     }
 }
 

@@ -6,6 +6,8 @@ mod bad_input;
 mod cost;
 #[path = "command/interruption.rs"]
 mod interruption;
+#[path = "command/study.rs"]
+mod study;
 #[path = "command/use_of_a_run.rs"]
 mod use_of_a_run;
 

@@ -17,6 +17,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
     if let Some(batch) = args.batch {
         config.eval.batch_size = batch.get();
     }
+    if let Some(watts) = args.watts_per_core {
+        config.eval.watts_per_core = watts;
+    }
     let dataset = Dataset::open(&config.data, Some(saved.model.image_size), config.seed)?;
     if dataset.channels != saved.model.channels {
         bail!(
@@ -59,6 +62,8 @@ fn print(name: &str, evaluation: &Evaluation) {
     say!("top-5 {:.1} %", 100.0 * evaluation.top5);
     say!("loss {:.4}", evaluation.loss);
     say!("time {:.3} ms/image", 1e3 * evaluation.seconds_per_image);
+    let (millijoules, source) = (1e3 * evaluation.joules_per_image, evaluation.energy_source);
+    say!("energy {millijoules:.3} mJ/image, {source}");
     for layer in &evaluation.layers {
         say!(
             "block {}: dropped {:.1} %, imbalance {:.2}, capacity factor {:.2}, load {:?}",

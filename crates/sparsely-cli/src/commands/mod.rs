@@ -5,6 +5,7 @@ pub(crate) mod cost;
 pub(crate) mod eval;
 pub(crate) mod logits;
 pub(crate) mod predict;
+pub(crate) mod study;
 pub(crate) mod train;
 
 use crate::args::DialArgs;

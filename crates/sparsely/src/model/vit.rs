@@ -282,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn dense_and_sparse_models_of_a_seed_start_with_the_same_shared_weights() {
+        let sparse = ModelConfig::default();
+        let dense = ModelConfig { moe: None, ..sparse.clone() };
+        let ((_, dense), (_, sparse)) =
+            (Vit::init(&dense, 5).unwrap(), Vit::init(&sparse, 5).unwrap());
+        let mut shared = 0;
+        for view in dense.layout().views() {
+            if let Some(twin) = sparse.layout().find(&view.name) {
+                assert_eq!(dense.view(&view.param), sparse.view(&twin.param), "{}", view.name);
+                shared += 1;
+            }
+        }
+        // All but the two layers, each kernel and bias, of the MLPs in blocks 1 and 3.
+        assert_eq!(shared, dense.layout().views().len() - 2 * 4);
+    }
+
+    #[test]
     fn pixels_beyond_the_last_whole_patch_are_not_seen() {
         let image: Vec<f32> = (0..9).map(|i| i as f32).collect();
         assert_eq!(patchify(&image, 3, 1, 2), [0., 1., 3., 4.]);
