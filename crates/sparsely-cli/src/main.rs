@@ -47,6 +47,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
         Command::Logits(args) => commands::logits::run(&args),
+        Command::Import(args) => commands::import::run(&args.format),
+        Command::Export(args) => commands::export::run(&args.format),
         Command::Bench(args) => commands::bench::run(&args),
     }
 }

@@ -1,13 +1,15 @@
 //! NumPy's `.npy` and `.npz` files, without its pickles.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
-use zip::ZipArchive;
 use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::arrays::{Array, Arrays, ByteOrder, Dtype, Element, decode};
+use super::arrays::{Array, ArrayRef, Arrays, ByteOrder, Dtype, Element, decode, write_values};
 use super::atomic::write_atomic;
 use crate::error::{Error, Result};
 
@@ -77,28 +79,60 @@ pub fn read_npz<T: Element>(path: &Path) -> Result<Arrays<T>> {
 ///
 /// [`Error::Io`] naming `path`; [`Error::Argument`] if shape and values do not fit.
 pub fn write_npy(path: &Path, array: &Array) -> Result<()> {
+    let head = head("write_npy", &array.shape, &array.values)?;
+    write_atomic(path, |file| {
+        file.write_all(&head)?;
+        write_values(file, &array.values)
+    })
+}
+
+/// Writes an archive of arrays, each as of [`write_npy`] and not compressed, atomically.
+///
+/// # Errors
+///
+/// [`Error::Io`] naming `path`; [`Error::Argument`] if a shape and its values do not fit or a name
+/// occurs twice.
+pub fn write_npz(path: &Path, arrays: &[ArrayRef]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    if let Some(array) = arrays.iter().find(|array| !names.insert(array.name)) {
+        let got = format!("`{}` twice", array.name);
+        return Err(Error::Argument { op: "write_npz", expected: "different names".into(), got });
+    }
+    let heads = arrays.iter().map(|array| head("write_npz", array.shape, array.values));
+    let heads = heads.collect::<Result<Vec<_>>>()?;
+    write_atomic(path, |file| {
+        let mut archive = ZipWriter::new_stream(file);
+        for (array, head) in arrays.iter().zip(&heads) {
+            let bytes = head.len() + size_of_val(array.values);
+            let options = SimpleFileOptions::default()
+                .compression_method(CompressionMethod::Stored)
+                .large_file(u32::try_from(bytes).is_err());
+            archive.start_file(format!("{}.npy", array.name), options)?;
+            archive.write_all(head)?;
+            write_values(&mut archive, array.values)?;
+        }
+        archive.finish().map(drop).map_err(Into::into)
+    })
+}
+
+/// What comes before the values.
+fn head(op: &'static str, shape: &[usize], values: &[f32]) -> Result<Vec<u8>> {
     let misfit = |got: String| Error::Argument {
-        op: "write_npy",
+        op,
         expected: "as many values as the shape has places".into(),
         got,
     };
-    if Dtype::F32.bytes_of(&array.shape) != Some(size_of_val(&array.values[..])) {
-        return Err(misfit(format!("{} values for {:?}", array.values.len(), array.shape)));
+    if Dtype::F32.bytes_of(shape) != Some(size_of_val(values)) {
+        return Err(misfit(format!("{} values for {shape:?}", values.len())));
     }
-    let lengths: String = array.shape.iter().map(|length| format!("{length}, ")).collect();
+    let lengths: String = shape.iter().map(|length| format!("{length}, ")).collect();
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({lengths}), }}");
     let unpadded = MAGIC.len() + 4 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(ALIGNMENT) - unpadded));
     header.push('\n');
     let header_bytes = u16::try_from(header.len())
-        .map_err(|_| misfit(format!("a shape of {} axes", array.shape.len())))?;
-    write_atomic(path, |file| {
-        file.write_all(MAGIC)?;
-        file.write_all(&[1, 0])?;
-        file.write_all(&header_bytes.to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
-        array.values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
-    })
+        .map_err(|_| misfit(format!("a shape of {} axes", shape.len())))?;
+    Ok([MAGIC, &[1, 0], &header_bytes.to_le_bytes(), header.as_bytes()].concat())
 }
 
 fn parse<T: Element>(bytes: &[u8]) -> std::result::Result<Array<T>, Misfit> {

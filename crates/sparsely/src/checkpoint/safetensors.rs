@@ -8,7 +8,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype as FileDtype, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 
-use super::arrays::{Array, ArrayRef, Arrays, ByteOrder, Dtype, Element, decode};
+use super::arrays::{Array, ArrayRef, Arrays, ByteOrder, Dtype, Element, decode, write_values};
 use super::atomic::write_atomic;
 use crate::error::{Error, Result};
 
@@ -129,7 +129,7 @@ impl<'a> Encoder<'a> {
         file.write_all(&(self.header.len() as u64).to_le_bytes())?;
         file.write_all(&self.header)?;
         for array in &self.arrays {
-            array.values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?;
+            write_values(file, array.values)?;
         }
         Ok(())
     }

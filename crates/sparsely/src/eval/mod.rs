@@ -6,5 +6,5 @@ mod saved_model;
 
 pub use config::EvalConfig;
 pub use evaluate::{Evaluation, LayerLoad, class_probabilities, evaluate};
-pub use saved_model::SavedModel;
 pub(crate) use saved_model::with_arrays;
+pub use saved_model::{SavedModel, numbered_classes};

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Beyond this a model is a typing error: twice the largest preset at all layers sparse.
 const MAX_PARAMS: f64 = 1e11;
 
+/// Twenty times the deepest preset; a model is laid out block by block before its parameters are
+/// held against a file.
+const MAX_DEPTH: usize = 1024;
+
 /// A ViT or, with `moe`, a V-MoE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -141,6 +145,9 @@ impl ModelConfig {
         for (name, size) in sizes {
             check(size > 0, &|| format!("model.{name} must be at least 1"));
         }
+        check(self.depth <= MAX_DEPTH, &|| {
+            format!("model.depth {} is more than {MAX_DEPTH}", self.depth)
+        });
         check(self.patch_size <= self.image_size, &|| {
             format!(
                 "model.patch_size {} is larger than model.image_size {}",

@@ -5,7 +5,8 @@ use crate::attention::{AttentionPool, MultiHeadAttention};
 use crate::moe::{Dial, MoeLayer, MoeOutput, RouterStats};
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
 use crate::{Error, Result};
-use sparsely_tensor::{Activation, Param, Slab, Tape, Var};
+use sparsely_tensor::{Activation, Layout, Param, Slab, Tape, Var};
+use std::sync::Arc;
 
 /// A ViT or V-MoE: where its parameters lie, and what it computes.
 pub struct Vit {
@@ -56,11 +57,25 @@ impl Vit {
     /// # Errors
     /// If the configuration cannot work; all problems at once.
     pub fn init(config: &ModelConfig, seed: u64) -> Result<(Vit, Slab)> {
+        let (vit, init) = Vit::plan(config)?;
+        Ok((vit, init.finish(seed)))
+    }
+
+    /// The model and where its parameters lie, for parameters that come from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Vit::init`].
+    pub fn new(config: &ModelConfig) -> Result<(Vit, Arc<Layout>)> {
+        let (vit, init) = Vit::plan(config)?;
+        Ok((vit, Arc::new(init.layout())))
+    }
+
+    fn plan(config: &ModelConfig) -> Result<(Vit, Initializer)> {
         config.validate()?;
         let moe_blocks = config.moe_blocks()?;
         let mut init = Initializer::default();
         let vit = Vit::lay_out(&mut init, config, &moe_blocks);
-        Ok((vit, init.finish(seed)))
+        Ok((vit, init))
     }
 
     fn lay_out(init: &mut Initializer, config: &ModelConfig, moe_blocks: &[usize]) -> Vit {

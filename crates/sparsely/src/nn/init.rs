@@ -126,6 +126,11 @@ impl Initializer {
         self.layout.add(path.collect::<Vec<_>>().join("/"), shape, decay)
     }
 
+    /// The layout alone.
+    pub fn layout(self) -> Layout {
+        self.layout
+    }
+
     /// The layout, with the fresh parameters that `seed` stands for.
     pub fn finish(self, seed: u64) -> Slab {
         let layout = std::sync::Arc::new(self.layout);
