@@ -51,7 +51,7 @@ pub fn read_npz<T: Element>(path: &Path) -> Result<Arrays<T>> {
         let mut entry = archive.by_index(index).map_err(broken)?;
         let name = entry.name().map_err(broken)?.into_owned();
         let misfit = |(expected, got): Misfit| {
-            Error::format(path, format!("`{name}` to hold {expected}"), got)
+            Error::format(path, format!("`{}` to hold {expected}", name.escape_debug()), got)
         };
         // Entries may not overlap, or a small file could hold any number of large arrays.
         let left = unclaimed.checked_sub(entry.compressed_size());
@@ -235,8 +235,10 @@ fn row_major<T: Copy>(shape: &[usize], values: &[T]) -> Vec<T> {
     places.map(|source| values[source]).collect()
 }
 
+/// The beginning, without the control codes that a stranger's file may hold.
 fn shorten(text: &str) -> String {
-    text.chars().take(ALIGNMENT).collect()
+    let printable = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    printable.take(ALIGNMENT).collect()
 }
 
 fn one_line(text: &str) -> String {

@@ -53,7 +53,7 @@ pub(super) fn parse<T: Element>(path: &Path, bytes: &[u8]) -> Result<(Arrays<T>,
     let mut arrays = Arrays::new();
     for (name, view) in tensors.tensors() {
         let dtype = known_dtype(view.dtype()).ok_or_else(|| {
-            let got = format!("type {:?} of `{name}`", view.dtype());
+            let got = format!("type {:?} of `{}`", view.dtype(), name.escape_debug());
             Error::format(path, "real numbers of 8 to 64 bits", got)
         })?;
         let values = decode(dtype, ByteOrder::Little, view.data());

@@ -149,7 +149,7 @@ fn parse_info(bytes: &[u8]) -> Fit<(Vec<usize>, String, Vec<Chunk>)> {
     let slices = (0..cursor.array("a list of slices")?)
         .map(|_| parse_slices(cursor.bytes("slices")?))
         .collect::<Fit<Vec<_>>>()?;
-    cursor.array_of(slices.len(), "the shards, one for each chunk")?;
+    cursor.array_of(slices.len(), "a shard for each chunk")?;
     let chunks = slices
         .into_iter()
         .map(|slices| Ok(Chunk { slices, shard: cursor.number("a shard")? }))
@@ -215,7 +215,7 @@ impl Leaf {
             if chunk.shard >= shard_count {
                 return refuse(
                     &format!("chunks in {shard_count} shards"),
-                    format!("{}", chunk.shard),
+                    format!("shard {}", chunk.shard),
                 );
             }
             let is_inside = chunk.slices.len() == self.shape.len()

@@ -45,7 +45,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn array_of(&mut self, length: usize, what: &str) -> Fit<()> {
         match self.array(what)? {
             got if got == length => Ok(()),
-            got => Err((format!("{length} parts of {what}"), format!("{got}"))),
+            got => Err((format!("{what} ({length} entries)"), got.to_string())),
         }
     }
 
