@@ -53,7 +53,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     }
 }
 
-/// The error with its causes, on a single line.
+/// The error with its causes, on a single line and without the control codes that a name in a
+/// stranger's file may hold.
 fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+    line.replace(char::is_control, "\u{fffd}")
 }

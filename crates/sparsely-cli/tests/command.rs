@@ -2,6 +2,8 @@
 
 #[path = "command/bad_input.rs"]
 mod bad_input;
+#[path = "command/checkpoints.rs"]
+mod checkpoints;
 #[path = "command/interruption.rs"]
 mod interruption;
 #[path = "command/use_of_a_run.rs"]
