@@ -1,8 +1,8 @@
 //! Files from strangers: whatever the bytes, an error of one line or arrays, never a panic, and no
 //! more memory than a small multiple of the file.
 //!
-//! The broken files are committed, since fuzzing starts from them; `make` writes them anew
-//! (`cargo test --release -p sparsely --test strangers -- --ignored`).
+//! The broken files are committed, since fuzzing starts from them. To write them anew, and the seeds
+//! of `fuzz/` from them: `cargo test --release -p sparsely --test strangers -- --ignored`.
 
 #[path = "strangers/broken.rs"]
 mod broken;
@@ -12,6 +12,8 @@ mod make;
 mod msgpack;
 #[path = "strangers/mutated.rs"]
 mod mutated;
+#[path = "strangers/seeds.rs"]
+mod seeds;
 
 use std::path::{Path, PathBuf};
 

@@ -19,6 +19,11 @@ const ALIGNMENT: usize = 64;
 /// Deflate cannot do better than this; an archive that claims more lies about a size.
 const DEFLATE_BEST_RATIO: u64 = 1032;
 
+/// What all entries may hold together for each byte of the archive, and beside it. Parameters hardly
+/// shrink, but some of them may be zeros; without a limit a small file could fill any memory.
+const MOST_PER_BYTE: u64 = 32;
+const MOST_BESIDE: u64 = 64 << 20;
+
 /// What does not fit in an array: `(expected, got)`.
 type Misfit = (String, String);
 
@@ -47,6 +52,7 @@ pub fn read_npz<T: Element>(path: &Path) -> Result<Arrays<T>> {
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
     let mut arrays = Arrays::new();
     let mut unclaimed = file_bytes;
+    let mut allowed = file_bytes.saturating_mul(MOST_PER_BYTE).saturating_add(MOST_BESIDE);
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(broken)?;
         let name = entry.name().map_err(broken)?.into_owned();
@@ -61,6 +67,10 @@ pub fn read_npz<T: Element>(path: &Path) -> Result<Arrays<T>> {
             return Err(misfit(("no more than the file can".into(), got)));
         };
         unclaimed = left;
+        allowed = allowed.checked_sub(entry.size()).ok_or_else(|| {
+            let most = format!("at most {allowed} bytes more, for an archive of {file_bytes}");
+            misfit((most, entry.size().to_string()))
+        })?;
         let mut bytes = Vec::new();
         let limit = entry.size().saturating_add(1); // one more, so that the checksum is looked at
         (&mut entry).take(limit).read_to_end(&mut bytes).map_err(|e| broken(e.into()))?;

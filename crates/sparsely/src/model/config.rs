@@ -185,7 +185,9 @@ impl ModelConfig {
         let experts = self.moe.as_ref().map_or(1.0, |moe| moe.num_experts as f64);
         let patch = self.patch_size as f64 * self.patch_size as f64 * self.channels as f64 * d;
         let tokens = (self.image_size as f64 / self.patch_size.max(1) as f64).powi(2) * d;
-        self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens
+        let features = self.pre_logits.unwrap_or(0) as f64;
+        let head = features * d + self.num_classes.unwrap_or(0) as f64 * features.max(d);
+        self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens + head
     }
 
     fn moe_problems(&self, moe: &MoeConfig) -> Vec<String> {

@@ -3,6 +3,7 @@
 use super::flat::{POSITIONS, in_reference_words, params_folder};
 use super::{from_arrays, parse_config};
 use crate::checkpoint::{Arrays, VmoeCheckpoint, read_npz, read_safetensors};
+use crate::data::MAX_SIDE;
 use crate::model::{Classifier, ModelConfig, Positions, Vit, resize_positions, token_grid};
 use crate::moe::Group;
 use crate::{Error, Result};
@@ -65,6 +66,9 @@ impl ReferenceParams {
         json: &Value,
         image_size: Option<usize>,
     ) -> Result<(ModelConfig, Slab)> {
+        if let Some(size) = image_size.filter(|size| *size > MAX_SIDE as usize) {
+            return Err(Error::config(format!("images of {size} pixels a side, above {MAX_SIDE}")));
+        }
         let native = self.image_size();
         let at_size = |size| parse_config(json, size, self.channels());
         let mut config = at_size(image_size.or(native).unwrap_or(USUAL_IMAGE_SIZE))?;
