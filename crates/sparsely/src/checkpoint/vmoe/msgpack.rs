@@ -77,7 +77,7 @@ impl<'a> Cursor<'a> {
 
     /// The content of a byte string or text.
     pub(super) fn bytes(&mut self, what: &str) -> Fit<&'a [u8]> {
-        let length = self.read(what, |rest| byte_length(rest))?;
+        let length = self.read(what, byte_length)?;
         self.take(what, length)
     }
 
