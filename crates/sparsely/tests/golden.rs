@@ -8,6 +8,10 @@ mod agreement;
 mod case;
 #[path = "golden/losses.rs"]
 mod losses;
+#[path = "golden/native.rs"]
+mod native;
+#[path = "golden/positions.rs"]
+mod positions;
 #[path = "golden/run.rs"]
 mod run;
 #[path = "golden/schedules.rs"]
@@ -79,6 +83,31 @@ fn golden_initialisers() {
 #[test]
 fn golden_schedules() {
     all_agree(schedules::compare);
+}
+
+#[test]
+fn golden_positions_of_another_size() {
+    all_agree(positions::compare);
+}
+
+#[test]
+fn golden_checkpoints_hold_the_arrays_of_their_cases_and_are_written_alike() {
+    all_agree(native::compare_arrays);
+}
+
+#[test]
+fn golden_checkpoints_compute_the_logits_of_their_cases() {
+    all_agree(native::compare_logits);
+}
+
+#[test]
+fn golden_checkpoint_of_several_number_types() {
+    all_agree(native::compare_number_types);
+}
+
+#[test]
+fn golden_checkpoint_of_a_training_state_has_its_names() {
+    all_agree(native::compare_state_names);
 }
 
 fn all_agree(compare: fn(&mut Agreement)) {

@@ -3,6 +3,8 @@
 pub(crate) mod bench;
 pub(crate) mod cost;
 pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod logits;
 pub(crate) mod predict;
 pub(crate) mod study;

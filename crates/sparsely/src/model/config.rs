@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// H/14 with 256 experts), all layers counted as sparse.
 const MAX_PARAMS: f64 = 2e11;
 
+/// Twenty times the deepest preset; a model is laid out block by block before its parameters are
+/// held against a file.
+const MAX_DEPTH: usize = 1024;
+
 /// A ViT or, with `moe`, a V-MoE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -142,6 +146,9 @@ impl ModelConfig {
         for (name, size) in sizes {
             check(size > 0, &|| format!("model.{name} must be at least 1"));
         }
+        check(self.depth <= MAX_DEPTH, &|| {
+            format!("model.depth {} is more than {MAX_DEPTH}", self.depth)
+        });
         check(self.patch_size <= self.image_size, &|| {
             format!(
                 "model.patch_size {} is larger than model.image_size {}",
@@ -179,7 +186,9 @@ impl ModelConfig {
         let experts = self.moe.as_ref().map_or(1.0, |moe| moe.num_experts as f64);
         let patch = self.patch_size as f64 * self.patch_size as f64 * self.channels as f64 * d;
         let tokens = (self.image_size as f64 / self.patch_size.max(1) as f64).powi(2) * d;
-        self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens
+        let features = self.pre_logits.unwrap_or(0) as f64;
+        let head = features * d + self.num_classes.unwrap_or(0) as f64 * features.max(d);
+        self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens + head
     }
 
     fn moe_problems(&self, moe: &MoeConfig) -> Vec<String> {

@@ -6,6 +6,7 @@ use crate::moe::{Dial, MoeLayer, MoeOutput, RouterStats};
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
 use crate::{Error, Result};
 use sparsely_tensor::{Activation, Layout, Param, Slab, Tape, Var};
+use std::sync::{Arc, OnceLock};
 
 /// A ViT or V-MoE: where its parameters lie, and what it computes.
 pub struct Vit {
@@ -22,7 +23,8 @@ pub struct Vit {
 
 enum PositionTable {
     Learned(Param),
-    Fixed(Vec<f32>),
+    /// Made when it is first needed: a configuration costs nothing until its parameters are there.
+    Fixed(OnceLock<Vec<f32>>),
     None,
 }
 
@@ -67,6 +69,15 @@ impl Vit {
     /// As [`Vit::init`].
     pub fn layout(config: &ModelConfig) -> Result<Layout> {
         Ok(Vit::planned(config)?.1.into_layout())
+    }
+
+    /// The model and where its parameters lie, for parameters that come from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Vit::init`].
+    pub fn new(config: &ModelConfig) -> Result<(Vit, Arc<Layout>)> {
+        let (vit, init) = Vit::planned(config)?;
+        Ok((vit, Arc::new(init.into_layout())))
     }
 
     fn planned(config: &ModelConfig) -> Result<(Vit, Initializer)> {
@@ -182,7 +193,9 @@ impl Vit {
         }
         x_bld = match &self.positions {
             PositionTable::Learned(table) => x_bld.add_positions(table)?,
-            PositionTable::Fixed(table) => x_bld.add_constant(table)?,
+            PositionTable::Fixed(table) => {
+                x_bld.add_constant(table.get_or_init(|| self.config.fixed_positions()))?
+            }
             PositionTable::None => x_bld,
         };
         dropout(x_bld, self.config.dropout, mode)
@@ -230,12 +243,16 @@ impl PositionTable {
                 [config.length(), config.width],
                 Init::Normal { std: 0.02 },
             )),
-            Positions::Sincos2d => PositionTable::Fixed(sincos2d(
-                config.image_size / config.patch_size,
-                config.width,
-                config.length() - config.num_patches(),
-            )),
+            Positions::Sincos2d => PositionTable::Fixed(OnceLock::new()),
         }
+    }
+}
+
+impl ModelConfig {
+    /// Positions `[L, D]` of [`Positions::Sincos2d`].
+    fn fixed_positions(&self) -> Vec<f32> {
+        let skip = self.length() - self.num_patches();
+        sincos2d(self.image_size / self.patch_size, self.width, skip)
     }
 }
 

@@ -90,6 +90,11 @@ pub fn start(
 /// If the folder does not hold a run, its checkpoint is damaged, or the data have changed.
 pub fn resume(path: &Path, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
     let folder = RunFolder::open(path)?;
+    let json = folder.model_json()?.unwrap_or_default();
+    if !json["imported_from"].is_null() {
+        let got = "an imported model, which there is no state of to go on from";
+        return Err(Error::format(path, "a run that was trained", got));
+    }
     let mut config = RunConfig::from_toml(&folder.config()?, &folder.config_path())?;
     let written = config.model.clone();
     let dataset = config.open_data()?;
@@ -240,6 +245,7 @@ impl Run {
             model: self.config.model.clone(),
             class_names: self.dataset.class_names.clone(),
             step,
+            imported_from: None,
         }
     }
 
