@@ -1,6 +1,6 @@
 //! The layer is one sentence: route, dispatch, experts, combine.
 
-use super::router::{RouteSettings, Router, TokenChoice};
+use super::router::{RouteSettings, Router};
 use super::{Capacity, Experts, Group, MoeConfig, Priority, RouterStats};
 use crate::nn::{Initializer, Mode};
 use crate::{Error, Result};
@@ -47,7 +47,7 @@ impl MoeLayer {
     pub fn init(init: &mut Initializer, config: &MoeConfig, d: usize, f: usize) -> MoeLayer {
         let e = config.num_experts;
         init.scope("moe", |init| MoeLayer {
-            router: Box::new(TokenChoice::init(init, config.router, d, e)),
+            router: config.router.init(init, [d, e]),
             experts: Experts::init(init, [e, d, f], config.expert_dropout, config.expert_init),
             group: config.group,
         })

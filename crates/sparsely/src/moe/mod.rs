@@ -10,9 +10,10 @@ mod routing;
 mod stats;
 
 pub use capacity::{Capacity, Order, Priority, Rounding, Seat, Seating};
-pub use config::{ExpertInit, Group, LossWeights, MoeConfig, Placement, RouterConfig};
+pub use config::{ExpertInit, Group, MoeConfig, Placement};
 pub use experts::Experts;
 pub use layer::{Dial, MoeLayer, MoeOutput};
 pub use loss::{gshard_loss, importance_loss, load_loss, z_loss};
+pub use router::{LossWeights, RouterConfig, TokenChoiceConfig};
 pub use routing::Routing;
 pub use stats::RouterStats;

@@ -3,7 +3,7 @@
 use crate::model::{Classifier, ModelConfig, Positions};
 use crate::moe::{
     Capacity, ExpertInit, Group, LossWeights, MoeConfig, Placement, Priority, Rounding,
-    RouterConfig,
+    RouterConfig, TokenChoiceConfig,
 };
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -255,7 +255,7 @@ impl Moe {
 impl Router {
     fn into_config(self) -> RouterConfig {
         let dispatcher = self.dispatcher.unwrap_or_default();
-        RouterConfig {
+        RouterConfig::TokenChoice(TokenChoiceConfig {
             num_selected: self.num_selected_experts,
             noise_std: self.noise_std,
             capacity: match (dispatcher.capacity, dispatcher.capacity_factor) {
@@ -277,7 +277,7 @@ impl Router {
                 gshard: self.gshard_loss_weight,
                 z: 0.0,
             },
-        }
+        })
     }
 }
 

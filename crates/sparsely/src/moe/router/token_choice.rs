@@ -1,8 +1,8 @@
 //! Softmax token choice with noise, capacity and auxiliary losses (V-MoE, arXiv 2106.05974).
 
-use super::{RouteSettings, Router};
+use super::{RouteSettings, Router, TokenChoiceConfig};
 use crate::moe::capacity::{Capacity, Priority, Seating};
-use crate::moe::{RouterConfig, RouterStats, Routing};
+use crate::moe::{RouterStats, Routing};
 use crate::moe::{gshard_loss, importance_loss, load_loss, z_loss};
 use crate::nn::{Init, Initializer, Mode};
 use crate::{Error, Result};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Each token takes its K experts of largest gate, the softmax over all experts.
 pub struct TokenChoice {
-    config: RouterConfig,
+    config: TokenChoiceConfig,
     /// `[D, E]`, no bias.
     kernel: Param,
     num_experts: usize,
@@ -28,9 +28,14 @@ struct Choosing {
 
 impl TokenChoice {
     /// A LeCun-normal kernel.
-    pub fn init(init: &mut Initializer, config: RouterConfig, d: usize, e: usize) -> TokenChoice {
+    pub fn init(
+        init: &mut Initializer,
+        config: TokenChoiceConfig,
+        d: usize,
+        e: usize,
+    ) -> TokenChoice {
         let kernel = Init::LecunNormal { fan_in: d };
-        let kernel = init.scope("router", |init| init.kernel("kernel", [d, e], kernel));
+        let kernel = init.kernel("kernel", [d, e], kernel);
         TokenChoice { config, kernel, num_experts: e }
     }
 

@@ -34,7 +34,10 @@ fn a_published_configuration_is_understood() {
         num_experts: 8,
         placement: Placement::Blocks { blocks: vec![5, 7] },
         group: Group::Tokens { n: 400 },
-        router: RouterConfig { capacity: Capacity::Exact { seats: 50 }, ..Default::default() },
+        router: RouterConfig::TokenChoice(TokenChoiceConfig {
+            capacity: Capacity::Exact { seats: 50 },
+            ..Default::default()
+        }),
         expert_dropout: 0.0,
         expert_init: ExpertInit::Equal,
     };
@@ -51,13 +54,13 @@ fn what_is_left_out_is_what_the_reference_assumes() {
         num_experts: 4,
         placement: Placement::Blocks { blocks: vec![7] },
         group: Group::Tokens { n: 100 },
-        router: RouterConfig {
+        router: RouterConfig::TokenChoice(TokenChoiceConfig {
             num_selected: 1,
             noise_std: 1.0,
             capacity: Capacity::Factor { factor: 1.5, rounding: Rounding::Ceil, multiple_of: 4 },
             priority: Priority::Position,
             loss: LossWeights { importance: 1.0, load: 1.0, gshard: 0.0, z: 0.0 },
-        },
+        }),
         // The encoder's.
         expert_dropout: 0.1,
         expert_init: ExpertInit::Equal,
@@ -71,7 +74,8 @@ fn nothing_in_place_of_a_setting_is_its_absence() {
         "num_experts": 4, "layers": [7], "group_size": 100, "split_rngs": ["params"],
         "router": { "dispatcher": { "capacity_factor": 1.5, "capacity_multiple_of": null } }
     }));
-    assert_eq!(moe.router.capacity, Capacity::factor(1.5));
+    let RouterConfig::TokenChoice(router) = moe.router;
+    assert_eq!(router.capacity, Capacity::factor(1.5));
     assert_eq!(moe.expert_init, ExpertInit::Different);
     let mut dense = model(&Value::Null);
     dense["encoder"]["position_emb"] = Value::Null;
