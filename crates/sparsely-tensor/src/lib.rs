@@ -36,7 +36,7 @@ mod tape;
 pub use buffer::{Buffer, DType, Pool};
 pub use error::{Error, Result};
 pub use kernel::elementwise::Activation;
-pub use ops::{CrossEntropy, GroupedWeights, RowGroups};
+pub use ops::{CrossEntropy, GroupedWeights, RowGroups, Sinkhorn, SparseTransport, Spread};
 pub use shape::Shape;
 pub use slab::{Layout, Param, Slab, View};
 pub use tape::{Tape, Var};

@@ -30,6 +30,14 @@ simd! {
 }
 
 simd! {
+    pub(crate) fn scale_slice<I>(y: &mut [f32], a: f32) {
+        for y in y.iter_mut() {
+            *y *= a;
+        }
+    }
+}
+
+simd! {
     pub(crate) fn dot<I>(x: &[f32], y: &[f32]) -> f32 {
         super::reduce::dot::<I>(x, y)
     }
@@ -46,6 +54,10 @@ pub enum Activation {
     Gelu,
     /// tanh x.
     Tanh,
+    /// 1 / (1 + e⁻ˣ).
+    Sigmoid,
+    /// max(x, 0); its slope at 0 is 0.
+    Relu,
 }
 
 simd! {
@@ -67,6 +79,16 @@ simd! {
             Activation::Tanh => {
                 for (y, x) in pairs {
                     *y = math::tanh::<I>(*x);
+                }
+            }
+            Activation::Sigmoid => {
+                for (y, x) in pairs {
+                    *y = math::sigmoid::<I>(*x);
+                }
+            }
+            Activation::Relu => {
+                for (y, x) in pairs {
+                    *y = if *x > 0.0 { *x } else { 0.0 };
                 }
             }
         }
@@ -92,6 +114,17 @@ simd! {
                 for (d, x) in pairs {
                     let t = math::tanh::<I>(*x);
                     *d = scale * *d * I::fma(-t, t, 1.0);
+                }
+            }
+            Activation::Sigmoid => {
+                for (d, x) in pairs {
+                    let s = math::sigmoid::<I>(*x);
+                    *d = scale * *d * I::fma(-s, s, s);
+                }
+            }
+            Activation::Relu => {
+                for (d, x) in pairs {
+                    *d = if *x > 0.0 { scale * *d } else { 0.0 };
                 }
             }
         }

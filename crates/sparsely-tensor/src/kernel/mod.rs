@@ -8,3 +8,4 @@ pub(crate) mod isa;
 pub(crate) mod math;
 pub(crate) mod reduce;
 pub(crate) mod scratch;
+pub(crate) mod transpose;
