@@ -33,7 +33,7 @@ pub(crate) enum Command {
 
 #[derive(ClapArgs)]
 pub(crate) struct TrainArgs {
-    /// What to train: `digits`, or `vit-` or `vmoe-` and a size such as `ti4` or `s32`
+    /// What to train: `digits`, or `vit-`, `vmoe-` or `soft-` and a size such as `ti4` or `s32`
     #[arg(long, default_value = "digits", conflicts_with = "resume")]
     pub(crate) preset: String,
     /// `digits`, or a folder: IDX files, Parquet files, or one sub-folder of images per class
@@ -81,6 +81,8 @@ enum PriorityArg {
     /// Batch prioritized, by the sum of the K gates
     #[value(alias = "sum")]
     SumGates,
+    /// By the router's learned score
+    Learned,
 }
 
 impl DialArgs {
@@ -98,6 +100,7 @@ impl DialArgs {
             PriorityArg::Position => Priority::Position,
             PriorityArg::MaxGate => Priority::MaxGate,
             PriorityArg::SumGates => Priority::SumGates,
+            PriorityArg::Learned => Priority::Learned,
         });
         Dial {
             num_selected: self.k.or(base.num_selected),

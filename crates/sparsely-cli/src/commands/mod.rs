@@ -35,8 +35,15 @@ impl Trained {
 
 /// `base` with the routing that was asked for; refused for a model without experts.
 pub(crate) fn dial(args: &DialArgs, model: &Vit, base: Dial) -> Result<Dial> {
-    if model.config().moe.is_none() && !args.is_empty() {
-        bail!("routing was asked of a dense model: it has no experts");
+    let asked = args.over(Dial::default());
+    match &model.config().moe {
+        None if !args.is_empty() => bail!("routing was asked of a dense model: it has no experts"),
+        None => {}
+        Some(moe) => {
+            if let Some(reason) = moe.router.refusal(&asked) {
+                bail!("{reason}");
+            }
+        }
     }
     Ok(args.over(base))
 }

@@ -1,6 +1,7 @@
 //! How a trained model is evaluated.
 
 use crate::model::ModelConfig;
+use crate::moe::router::Asked;
 use crate::moe::{Capacity, Dial, Group};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -37,8 +38,12 @@ impl EvalConfig {
     pub fn routing_problems(&self, model: &ModelConfig) -> Vec<String> {
         let Some(moe) = &model.moe else { return Vec::new() };
         let group = self.dial.group.unwrap_or(moe.group);
-        let extents = [moe.num_experts, group.tokens(model.length())];
-        let mut problems = moe.router.problems(&self.dial, extents, "eval.dial");
+        let mut problems = moe.router.problems(&Asked {
+            dial: &self.dial,
+            num_experts: moe.num_experts,
+            group_tokens: group.tokens(model.length()),
+            place: "eval.dial",
+        });
         problems.extend(self.group_images(model).err().map(|error| error.to_string()));
         problems
     }

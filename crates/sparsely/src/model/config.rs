@@ -1,5 +1,6 @@
 //! A vision transformer as a value.
 
+use crate::moe::router::Asked;
 use crate::moe::{Dial, Group, MoeConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -184,9 +185,12 @@ impl ModelConfig {
     fn moe_problems(&self, moe: &MoeConfig) -> Vec<String> {
         let mut problems = Vec::new();
         if self.patch_size > 0 {
-            let extents = [moe.num_experts, moe.group.tokens(self.length())];
-            let dial = Dial::default();
-            problems.extend(moe.router.problems(&dial, extents, "model.moe.router"));
+            problems.extend(moe.router.problems(&Asked {
+                dial: &Dial::default(),
+                num_experts: moe.num_experts,
+                group_tokens: moe.group.tokens(self.length()),
+                place: "model.moe.router",
+            }));
         }
         if !(0.0..1.0).contains(&moe.expert_dropout) {
             problems

@@ -16,6 +16,11 @@ pub struct MoeConfig {
     /// Who chooses whom.
     #[serde(deserialize_with = "super::router::of_kind")]
     pub router: RouterConfig,
+    /// Experts more that every token visits, with weight 1.
+    pub num_shared: usize,
+    /// Whether tokens on their way to experts, and experts' outputs on their way back, are rounded
+    /// through bf16, forward and backward. The reference does so in Soft MoE, and elsewhere on request.
+    pub through_bf16: bool,
     /// Dropout inside the experts, after the activation and after the second layer.
     pub expert_dropout: f32,
     /// Whether experts start as copies of one another.
@@ -29,6 +34,8 @@ impl Default for MoeConfig {
             placement: Placement::LastN { n: 2 },
             group: Group::Images { n: 1 },
             router: RouterConfig::default(),
+            num_shared: 0,
+            through_bf16: false,
             expert_dropout: 0.0,
             expert_init: ExpertInit::Different,
         }

@@ -7,6 +7,7 @@ mod layer;
 mod loss;
 pub mod router;
 mod routing;
+pub mod selection;
 mod stats;
 
 pub use capacity::{Capacity, Order, Priority, Rounding, Seat, Seating};
@@ -15,5 +16,5 @@ pub use experts::Experts;
 pub use layer::{Dial, MoeLayer, MoeOutput};
 pub use loss::{gshard_loss, importance_loss, load_loss, z_loss};
 pub use router::{LossWeights, RouterConfig, TokenChoiceConfig};
-pub use routing::Routing;
+pub use routing::{Mixing, Routing};
 pub use stats::RouterStats;

@@ -4,12 +4,19 @@ use super::schedule::Decay;
 use super::{Optimizer, RunConfig, Schedule, Span, TrainConfig};
 use crate::data::AugmentConfig;
 use crate::model::{Classifier, ModelConfig, Variant};
-use crate::moe::{Group, MoeConfig, Placement};
+use crate::moe::router::{Slots, SoftConfig};
+use crate::moe::{Group, MoeConfig, Placement, RouterConfig};
 use crate::{Error, Result};
 
-/// The run of that name: `digits`, or `vit-` or `vmoe-` and a [`Variant`] such as `ti4` or `s32`.
+/// Of Soft MoE's models.
+const SOFT_EXPERTS: usize = 128;
+
+/// The run of that name: `digits`, or `vit-`, `vmoe-` or `soft-` and a [`Variant`] such as `ti4` or `s32`.
 ///
 /// `vmoe-` has 8 experts in the last two odd blocks, K = 2, routed over 8 images.
+///
+/// `soft-` is Soft MoE: 128 experts of one slot in the last half of the blocks, normalised queries and
+/// keys, the mean of the tokens classified.
 ///
 /// # Errors
 /// If there is none, with the names that there are.
@@ -20,11 +27,12 @@ pub fn preset(name: &str) -> Result<RunConfig> {
         ("digits", None) if variant.is_empty() => Ok(digits()),
         ("vit", Some(variant)) => Ok(transformer(variant, None)),
         ("vmoe", Some(variant)) => Ok(transformer(variant, Some(last_two()))),
+        ("soft", Some(variant)) => Ok(soft(variant)),
         _ => Err(Error::Argument {
             op: "preset",
             expected:
-                "`digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a patch, \
-                       such as `vmoe-ti4` or `vit-s32`"
+                "`digits`, or `vit-`, `vmoe-` or `soft-` with a size ti, s, b, l, h or 15b and a \
+                       patch, such as `vmoe-ti4` or `vit-s32`"
                     .into(),
             got: format!("`{name}`"),
         }),
@@ -56,6 +64,24 @@ fn last_two() -> MoeConfig {
         placement: Placement::LastN { n: 2 },
         ..Default::default()
     }
+}
+
+/// Soft MoE's models (Puigcerver et al., arXiv 2308.00951, section 3.1).
+fn soft(variant: Variant) -> RunConfig {
+    let moe = MoeConfig {
+        num_experts: SOFT_EXPERTS,
+        group: Group::Images { n: 1 },
+        placement: Placement::LastBlocks { n: variant.depth / 2 },
+        router: RouterConfig::Soft(SoftConfig {
+            slots: Slots::Exact { n: 1 },
+            ..SoftConfig::default()
+        }),
+        ..MoeConfig::default()
+    };
+    let mut run = transformer(variant, Some(moe));
+    run.model.classifier = Classifier::Gap;
+    run.model.qk_norm = true;
+    run
 }
 
 /// Steps of AdamW that suit images of a few ten thousand; V-MoE's own recipe is for 300 million.
@@ -105,6 +131,9 @@ mod tests {
             "vmoe-l16",
             "vmoe-h14",
             "vmoe-15b14",
+            "soft-ti4",
+            "soft-s16",
+            "soft-b16",
         ] {
             preset(name).unwrap().validate().unwrap();
         }
@@ -115,7 +144,13 @@ mod tests {
         let mut unclipped = preset("digits").unwrap();
         unclipped.train.clip_norm = None;
         unclipped.model.num_classes = None;
-        for run in [preset("digits"), preset("vit-ti4"), preset("vmoe-s32"), Ok(unclipped)] {
+        for run in [
+            preset("digits"),
+            preset("vit-ti4"),
+            preset("vmoe-s32"),
+            preset("soft-s16"),
+            Ok(unclipped),
+        ] {
             let run = run.unwrap();
             let text = run.to_toml().unwrap();
             assert_eq!(RunConfig::from_toml(&text, std::path::Path::new("x")).unwrap(), run);
@@ -127,8 +162,8 @@ mod tests {
     fn an_unknown_run_is_refused_with_the_names() {
         assert_eq!(
             preset("vmoe-x4").unwrap_err().to_string(),
-            "preset: expected `digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a \
-             patch, such as `vmoe-ti4` or `vit-s32`, got `vmoe-x4`"
+            "preset: expected `digits`, or `vit-`, `vmoe-` or `soft-` with a size ti, s, b, l, h or 15b \
+             and a patch, such as `vmoe-ti4` or `vit-s32`, got `vmoe-x4`"
         );
     }
 }

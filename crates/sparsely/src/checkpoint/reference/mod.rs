@@ -2,6 +2,8 @@
 
 mod config;
 mod params;
+mod router;
 
 pub use config::parse_config;
 pub use params::{from_arrays, to_arrays};
+pub use router::{ReferenceRouter, parse_router};
