@@ -7,6 +7,7 @@ use crate::twins::dense::{Activation, Linear};
 use crate::twins::grouped::{GatherLinear, ScatterLinear};
 use crate::twins::mixing::{CosineLogits, GatherMix, Mul, ScatterMix, ScatterRows, SoftmaxColumns};
 use crate::twins::norm::{HeadNorm, LayerNorm};
+use crate::twins::routed::{self, Weigh};
 use crate::twins::scalar::{CrossEntropy, DotConstant, Pick, WeightedSum};
 use crate::twins::statistics::{ChanceAmongLargest, CvSquared, MeanSquaredLogSumExp, SumGroups};
 use crate::twins::tokens::{AddRepeated, MeanTokens, Prepend, Repeat, SelectToken};
@@ -225,4 +226,23 @@ fn a_whole_block() {
     };
     let lens: Vec<usize> = block.inputs().iter().map(|(_, shape)| shape.iter().product()).collect();
     check(&block.graph(), &draw(&lens, 1)).unwrap();
+}
+
+#[test]
+fn a_mixture_by_every_router() {
+    let all = [
+        Weigh::Softmax,
+        Weigh::Sigmoid,
+        Weigh::Relu,
+        Weigh::Learned,
+        Weigh::Sinkhorn,
+        Weigh::SparseColumns,
+        Weigh::SparseRows,
+        Weigh::Soft,
+    ];
+    for weigh in all {
+        for seed in 0..8 {
+            check(&routed::graph(weigh), &draw(&routed::lens(), seed)).unwrap();
+        }
+    }
 }

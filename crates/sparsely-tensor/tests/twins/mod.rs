@@ -12,6 +12,7 @@ pub(crate) mod graph;
 pub(crate) mod grouped;
 pub(crate) mod mixing;
 pub(crate) mod norm;
+pub(crate) mod routed;
 pub(crate) mod scalar;
 pub(crate) mod statistics;
 pub(crate) mod tokens;
