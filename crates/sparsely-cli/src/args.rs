@@ -207,7 +207,7 @@ pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(default_value = "train")]
     pub(crate) what: BenchKind,
-    /// Only this model (as printed in the field `model`)
+    /// Only this model or router (as printed)
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Images of a step
@@ -221,8 +221,10 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BenchKind {
     /// Whole training steps
     Train,
+    /// Routers alone, and within a MoE layer
+    Routers,
 }

@@ -47,7 +47,9 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
-    let BenchKind::Train = args.what;
+    if args.what == BenchKind::Routers {
+        return super::bench_routers::run(args);
+    }
     match &args.model {
         Some(name) => measure(name, args)?,
         // Each model in a process of its own, so that its peak memory is its own.

@@ -1,6 +1,7 @@
 //! One verb a file.
 
 pub(crate) mod bench;
+mod bench_routers;
 pub(crate) mod eval;
 pub(crate) mod logits;
 pub(crate) mod predict;
