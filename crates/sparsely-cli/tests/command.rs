@@ -2,8 +2,12 @@
 
 #[path = "command/bad_input.rs"]
 mod bad_input;
+#[path = "command/cost.rs"]
+mod cost;
 #[path = "command/interruption.rs"]
 mod interruption;
+#[path = "command/study.rs"]
+mod study;
 #[path = "command/use_of_a_run.rs"]
 mod use_of_a_run;
 

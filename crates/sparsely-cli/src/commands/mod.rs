@@ -2,16 +2,18 @@
 
 pub(crate) mod bench;
 mod bench_routers;
+pub(crate) mod cost;
 pub(crate) mod eval;
 pub(crate) mod logits;
 pub(crate) mod predict;
+pub(crate) mod study;
 pub(crate) mod train;
 
 use crate::args::DialArgs;
 use anyhow::{Result, bail};
 use sparsely::checkpoint::RunFolder;
 use sparsely::eval::SavedModel;
-use sparsely::model::Vit;
+use sparsely::model::{ModelConfig, Vit};
 use sparsely::moe::Dial;
 use sparsely::train::RunConfig;
 use sparsely_tensor::Slab;
@@ -35,9 +37,9 @@ impl Trained {
 }
 
 /// `base` with the routing that was asked for; refused for a model without experts.
-pub(crate) fn dial(args: &DialArgs, model: &Vit, base: Dial) -> Result<Dial> {
+pub(crate) fn dial(args: &DialArgs, model: &ModelConfig, base: Dial) -> Result<Dial> {
     let asked = args.over(Dial::default());
-    match &model.config().moe {
+    match &model.moe {
         None if !args.is_empty() => bail!("routing was asked of a dense model: it has no experts"),
         None => {}
         Some(moe) => {

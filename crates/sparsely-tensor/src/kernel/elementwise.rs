@@ -1,6 +1,6 @@
 //! Loops over whole slices. Lengths are equal by contract of the callers.
 
-use super::isa::simd;
+use super::isa::{Isa, simd};
 use super::math;
 use rayon::prelude::*;
 
@@ -30,8 +30,9 @@ simd! {
 }
 
 simd! {
-    pub(crate) fn scale_slice<I>(y: &mut [f32], a: f32) {
-        for y in y.iter_mut() {
+    /// `y *= a`.
+    pub(crate) fn scale<I>(y: &mut [f32], a: f32) {
+        for y in y {
             *y *= a;
         }
     }
@@ -60,73 +61,81 @@ pub enum Activation {
     Relu,
 }
 
-simd! {
-    /// `y = act(x)`.
-    pub(crate) fn activate<I>(act: Activation, x: &[f32], y: &mut [f32]) {
-        // Plain loops: the closure of a `for_each` may be compiled without the instruction set.
-        let pairs = y.iter_mut().zip(x);
-        match act {
-            Activation::Identity => {
-                for (y, x) in pairs {
-                    *y = *x;
-                }
+/// `y = act(x)`, in a function that is compiled for an instruction set.
+#[inline(always)]
+pub(super) fn activate_row<I: Isa>(act: Activation, x: &[f32], y: &mut [f32]) {
+    // Plain loops: the closure of a `for_each` may be compiled without the instruction set.
+    let pairs = y.iter_mut().zip(x);
+    match act {
+        Activation::Identity => {
+            for (y, x) in pairs {
+                *y = *x;
             }
-            Activation::Gelu => {
-                for (y, x) in pairs {
-                    *y = math::gelu::<I>(*x);
-                }
+        }
+        Activation::Gelu => {
+            for (y, x) in pairs {
+                *y = math::gelu::<I>(*x);
             }
-            Activation::Tanh => {
-                for (y, x) in pairs {
-                    *y = math::tanh::<I>(*x);
-                }
+        }
+        Activation::Tanh => {
+            for (y, x) in pairs {
+                *y = math::tanh::<I>(*x);
             }
-            Activation::Sigmoid => {
-                for (y, x) in pairs {
-                    *y = math::sigmoid::<I>(*x);
-                }
+        }
+        Activation::Sigmoid => {
+            for (y, x) in pairs {
+                *y = math::sigmoid::<I>(*x);
             }
-            Activation::Relu => {
-                for (y, x) in pairs {
-                    *y = if *x > 0.0 { *x } else { 0.0 };
-                }
+        }
+        Activation::Relu => {
+            for (y, x) in pairs {
+                *y = if *x > 0.0 { *x } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// `d *= act'(x)`, in a function that is compiled for an instruction set.
+#[inline(always)]
+pub(super) fn scale_by_slope<I: Isa>(act: Activation, x: &[f32], d: &mut [f32]) {
+    let pairs = d.iter_mut().zip(x);
+    match act {
+        Activation::Identity => {}
+        Activation::Gelu => {
+            for (d, x) in pairs {
+                *d *= math::gelu_slope::<I>(*x);
+            }
+        }
+        Activation::Tanh => {
+            for (d, x) in pairs {
+                let t = math::tanh::<I>(*x);
+                *d *= I::fma(-t, t, 1.0);
+            }
+        }
+        Activation::Sigmoid => {
+            for (d, x) in pairs {
+                let s = math::sigmoid::<I>(*x);
+                *d *= I::fma(-s, s, s);
+            }
+        }
+        Activation::Relu => {
+            for (d, x) in pairs {
+                *d = if *x > 0.0 { *d } else { 0.0 };
             }
         }
     }
 }
 
 simd! {
-    /// `dx = scale · dy · act'(x)`, overwriting `dy`.
-    pub(crate) fn activate_backward<I>(act: Activation, x: &[f32], scale: f32, dy: &mut [f32]) {
-        let pairs = dy.iter_mut().zip(x);
-        match act {
-            Activation::Identity => {
-                for (d, _) in pairs {
-                    *d *= scale;
-                }
-            }
-            Activation::Gelu => {
-                for (d, x) in pairs {
-                    *d = scale * *d * math::gelu_slope::<I>(*x);
-                }
-            }
-            Activation::Tanh => {
-                for (d, x) in pairs {
-                    let t = math::tanh::<I>(*x);
-                    *d = scale * *d * I::fma(-t, t, 1.0);
-                }
-            }
-            Activation::Sigmoid => {
-                for (d, x) in pairs {
-                    let s = math::sigmoid::<I>(*x);
-                    *d = scale * *d * I::fma(-s, s, s);
-                }
-            }
-            Activation::Relu => {
-                for (d, x) in pairs {
-                    *d = if *x > 0.0 { scale * *d } else { 0.0 };
-                }
-            }
-        }
+    /// `y = act(x)`.
+    pub(crate) fn activate<I>(act: Activation, x: &[f32], y: &mut [f32]) {
+        activate_row::<I>(act, x, y);
+    }
+}
+
+simd! {
+    /// `d *= act'(x)`.
+    pub(crate) fn activate_backward<I>(act: Activation, x: &[f32], d: &mut [f32]) {
+        scale_by_slope::<I>(act, x, d);
     }
 }

@@ -1,10 +1,10 @@
 //! Logits by direction: rows against columns of unit length (Soft MoE, arXiv 2308.00951, section 2.1).
 
 use super::column_sum::add_row_blocks;
-use crate::kernel::elementwise::{axpy, dot, scale_slice};
-use crate::kernel::gemm::{gemm_by_rows, gemm_by_tiles, mat, mat_mut};
+use crate::kernel::elementwise::{Activation, axpy, dot, scale as scale_slice};
+use crate::kernel::gemm::{Start, add_outer, gemm_by_rows, mat, mat_mut};
 use crate::slab::Param;
-use crate::tape::{Var, Write};
+use crate::tape::Var;
 use crate::{DType, Error, Result, Shape};
 use rayon::prelude::*;
 
@@ -30,7 +30,7 @@ impl<'t> Var<'t> {
         let (x, mu_values) = (self.values(), tape.slab().view(mu));
         gemm_by_rows(
             mat_mut(y.as_f32_mut(), t, n),
-            Write::Replace,
+            Start::Zero,
             mat(x, t, d),
             mat(mu_values, d, n),
         );
@@ -50,7 +50,7 @@ impl<'t> Var<'t> {
                 let mu_t = mat(backward.params.view(&mu), d, n).transpose();
                 gemm_by_rows(
                     mat_mut(dx.as_f32_mut(), t, d),
-                    Write::Replace,
+                    Start::Zero,
                     mat(dy.as_f32(), t, n),
                     mu_t,
                 );
@@ -64,13 +64,9 @@ impl<'t> Var<'t> {
                 backward.give(x.grad, dx);
             }
             let mut d_mu = backward.pool.take(DType::F32, d * n);
-            let products = mat_mut(d_mu.as_f32_mut(), d, n);
-            gemm_by_tiles(
-                products,
-                Write::Replace,
-                mat(x_values, t, d).transpose(),
-                mat(dy.as_f32(), t, n),
-            );
+            d_mu.as_f32_mut().fill(0.0);
+            let (x, dy) = (mat(x_values, t, d), mat(dy.as_f32(), t, n));
+            add_outer(d_mu.as_f32_mut(), Activation::Identity, x, dy);
             let along = column_dots(backward.params.view(&mu), d_mu.as_f32(), n);
             backward.param_grad(&scale)[0] +=
                 along.iter().map(|a| f64::from(*a)).sum::<f64>() as f32;

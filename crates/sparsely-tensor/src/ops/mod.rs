@@ -18,6 +18,7 @@ mod scalar;
 mod scatter_rows;
 mod sinkhorn;
 mod softmax;
+mod softmax_columns;
 mod sparse_transport;
 mod tokens;
 

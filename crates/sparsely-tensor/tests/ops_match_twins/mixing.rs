@@ -82,4 +82,7 @@ fn a_large_single_group() {
     let (s, n, d) = (600, 530, 100);
     let inputs = || vec![Input::value([s, d], 1), Input::value([s, n], 2)];
     check(&GatherMix { s, n, d }, 3, inputs(), |vars, _| vars[0].gather_mix(&vars[1], s));
+    // More than two blocks of rows.
+    let inputs = vec![Input::value([2 * s, 19], 4)];
+    check(&SoftmaxColumns { s, n: 19 }, 5, inputs, |vars, _| vars[0].softmax_columns(s));
 }

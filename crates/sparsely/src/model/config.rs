@@ -5,8 +5,9 @@ use crate::moe::{Dial, Group, MoeConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Beyond this a model is a typing error: twice the largest preset at all layers sparse.
-const MAX_PARAMS: f64 = 1e11;
+/// Beyond this a model is a typing error: about twice the largest model of the papers (Soft MoE
+/// H/14 with 256 experts), all layers counted as sparse.
+const MAX_PARAMS: f64 = 2e11;
 
 /// A ViT or, with `moe`, a V-MoE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

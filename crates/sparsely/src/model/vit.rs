@@ -6,7 +6,7 @@ use crate::moe::router::Learned;
 use crate::moe::{Dial, MoeLayer, MoeOutput, RouterStats};
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
 use crate::{Error, Result};
-use sparsely_tensor::{Activation, Param, Slab, Tape, Var};
+use sparsely_tensor::{Activation, Layout, Param, Slab, Tape, Var};
 
 /// A ViT or V-MoE: where its parameters lie, and what it computes.
 pub struct Vit {
@@ -57,11 +57,25 @@ impl Vit {
     /// # Errors
     /// If the configuration cannot work; all problems at once.
     pub fn init(config: &ModelConfig, seed: u64) -> Result<(Vit, Slab)> {
+        let (vit, init) = Vit::planned(config)?;
+        Ok((vit, init.finish(seed)))
+    }
+
+    /// Names, shapes and places of the parameters, without memory for their values: for models
+    /// of any size.
+    ///
+    /// # Errors
+    /// As [`Vit::init`].
+    pub fn layout(config: &ModelConfig) -> Result<Layout> {
+        Ok(Vit::planned(config)?.1.into_layout())
+    }
+
+    fn planned(config: &ModelConfig) -> Result<(Vit, Initializer)> {
         config.validate()?;
         let moe_blocks = config.moe_blocks()?;
         let mut init = Initializer::default();
         let vit = Vit::lay_out(&mut init, config, &moe_blocks);
-        Ok((vit, init.finish(seed)))
+        Ok((vit, init))
     }
 
     fn lay_out(init: &mut Initializer, config: &ModelConfig, moe_blocks: &[usize]) -> Vit {
@@ -279,6 +293,23 @@ mod tests {
         let image: Vec<f32> = (0..16).map(|i| i as f32).collect();
         let patches = patchify(&image, 4, 1, 2);
         assert_eq!(patches[..8], [0., 1., 4., 5., 2., 3., 6., 7.]);
+    }
+
+    #[test]
+    fn dense_and_sparse_models_of_a_seed_start_with_the_same_shared_weights() {
+        let sparse = ModelConfig::default();
+        let dense = ModelConfig { moe: None, ..sparse.clone() };
+        let ((_, dense), (_, sparse)) =
+            (Vit::init(&dense, 5).unwrap(), Vit::init(&sparse, 5).unwrap());
+        let mut shared = 0;
+        for view in dense.layout().views() {
+            if let Some(twin) = sparse.layout().find(&view.name) {
+                assert_eq!(dense.view(&view.param), sparse.view(&twin.param), "{}", view.name);
+                shared += 1;
+            }
+        }
+        // All but the two layers, each kernel and bias, of the MLPs in blocks 1 and 3.
+        assert_eq!(shared, dense.layout().views().len() - 2 * 4);
     }
 
     #[test]

@@ -42,16 +42,30 @@ impl RouterConfig {
         }
     }
 
-    /// Whether the order of the tokens is learned.
-    fn learns_priority(&self) -> bool {
-        let priority = match self {
-            RouterConfig::TokenChoice(router) => router.priority,
-            RouterConfig::SinkhornTokenChoice(router) => router.priority,
-            RouterConfig::SparseTokenChoice(router) => router.priority,
-            RouterConfig::LossFree(router) => router.priority,
-            _ => return false,
-        };
-        priority == Priority::Learned
+    /// Who sits first, where tokens queue for seats.
+    pub fn priority(&self) -> Option<Priority> {
+        match self {
+            RouterConfig::TokenChoice(router) => Some(router.priority),
+            RouterConfig::SinkhornTokenChoice(router) => Some(router.priority),
+            RouterConfig::SparseTokenChoice(router) => Some(router.priority),
+            RouterConfig::LossFree(router) => Some(router.priority),
+            _ => None,
+        }
+    }
+
+    /// Noise of the logits in training.
+    pub fn noise_std(&self) -> f32 {
+        match self {
+            RouterConfig::TokenChoice(router) => router.noise_std,
+            RouterConfig::SinkhornTokenChoice(router) => router.noise_std,
+            RouterConfig::SparseTokenChoice(router) => router.noise_std,
+            RouterConfig::LossFree(router) => router.noise_std,
+            RouterConfig::ExpertChoice(router) => router.noise_std,
+            RouterConfig::SinkhornExpertChoice(router) => router.noise_std,
+            RouterConfig::SparseExpertChoice(router) => router.noise_std,
+            RouterConfig::Soft(router) => router.noise_std,
+            RouterConfig::Relu(_) => 0.0,
+        }
     }
 
     /// Why a dial does not go with this router, if so: one sentence.
@@ -64,7 +78,9 @@ impl RouterConfig {
             _ if self.num_selected().is_none() => {
                 "expert choice has no K: each expert takes its tokens, as many as its capacity says"
             }
-            _ if dial.priority == Some(Priority::Learned) && !self.learns_priority() => {
+            _ if dial.priority == Some(Priority::Learned)
+                && self.priority() != Some(Priority::Learned) =>
+            {
                 return Some("this router was not trained with a learned priority".into());
             }
             _ => return None,
@@ -126,7 +142,7 @@ impl RouterConfig {
 
     /// The capacity under a dial. Experts that choose keep theirs where nothing may be dropped: they
     /// drop nothing.
-    pub(super) fn capacity_under(&self, dial: &Dial) -> Option<Capacity> {
+    pub fn capacity_under(&self, dial: &Dial) -> Option<Capacity> {
         let own = self.capacity()?;
         match dial.capacity {
             Some(Capacity::Unlimited) if self.num_selected().is_none() => Some(own),
@@ -139,37 +155,24 @@ impl RouterConfig {
             let works = value >= 0.0 && value.is_finite();
             (!works).then(|| format!("model.moe.router.{name} {value} is not a number from 0"))
         };
-        let checks = match self {
-            RouterConfig::TokenChoice(router) => vec![from_zero("noise_std", router.noise_std)],
-            RouterConfig::ExpertChoice(router) => vec![from_zero("noise_std", router.noise_std)],
-            RouterConfig::Soft(router) => vec![from_zero("noise_std", router.noise_std)],
-            RouterConfig::SinkhornTokenChoice(router) => {
-                vec![from_zero("noise_std", router.noise_std), router.plan.problem()]
+        let mut checks = vec![from_zero("noise_std", self.noise_std())];
+        match self {
+            RouterConfig::SinkhornTokenChoice(router) => checks.push(router.plan.problem()),
+            RouterConfig::SinkhornExpertChoice(router) => checks.push(router.plan.problem()),
+            RouterConfig::SparseTokenChoice(router) => checks.push(router.plan.problem()),
+            RouterConfig::SparseExpertChoice(router) => checks.push(router.plan.problem()),
+            RouterConfig::LossFree(router) => checks.push(from_zero("bias_rate", router.bias_rate)),
+            RouterConfig::Relu(router) => {
+                let growth = router.l1_growth;
+                let grows = growth >= 1.0 && growth.is_finite();
+                checks.push(from_zero("num_selected", router.num_selected));
+                checks.push(from_zero("l1_start", router.l1_start));
+                checks.push((!grows).then(|| {
+                    format!("model.moe.router.l1_growth {growth} is not a number from 1")
+                }));
             }
-            RouterConfig::SinkhornExpertChoice(router) => {
-                vec![from_zero("noise_std", router.noise_std), router.plan.problem()]
-            }
-            RouterConfig::SparseTokenChoice(router) => {
-                vec![from_zero("noise_std", router.noise_std), router.plan.problem()]
-            }
-            RouterConfig::SparseExpertChoice(router) => {
-                vec![from_zero("noise_std", router.noise_std), router.plan.problem()]
-            }
-            RouterConfig::LossFree(router) => vec![
-                from_zero("noise_std", router.noise_std),
-                from_zero("bias_rate", router.bias_rate),
-            ],
-            RouterConfig::Relu(router) => vec![
-                from_zero("num_selected", router.num_selected),
-                from_zero("l1_start", router.l1_start),
-                (router.l1_growth < 1.0 || !router.l1_growth.is_finite()).then(|| {
-                    format!(
-                        "model.moe.router.l1_growth {} is not a number from 1",
-                        router.l1_growth
-                    )
-                }),
-            ],
-        };
+            _ => {}
+        }
         checks.into_iter().flatten().collect()
     }
 }
