@@ -73,7 +73,7 @@ impl<'t> Var<'t> {
             columns
                 .iter_mut()
                 .zip(&along)
-                .for_each(|(inverse, along)| *inverse *= *inverse * along);
+                .for_each(|(inverse, along)| *inverse = inverse.powi(2) * along);
             let mu_values = backward.params.view(&mu);
             let rows = backward.param_grad(&mu).chunks_mut(n).zip(d_mu.as_f32().chunks(n));
             for ((grad, products), mu) in rows.zip(mu_values.chunks(n)) {

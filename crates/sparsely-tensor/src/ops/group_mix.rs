@@ -139,9 +139,9 @@ impl Extents {
         };
         let gemm = |dst: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>| {
             if groups < FEW_GROUPS {
-                gemm_by_rows(dst, write.into(), a, b)
+                gemm_by_rows(dst, write.into(), a, b);
             } else {
-                gemm(dst, write, a, b)
+                gemm(dst, write, a, b);
             }
         };
         let one = |dst: &mut [f32], a: &[f32], b: &[f32]| {

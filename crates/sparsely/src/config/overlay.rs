@@ -149,8 +149,8 @@ fn drop_left_over(tree: &mut Table, settings: &[Setting], refusal: &Refusal) -> 
                 && setting.path.starts_with(table)
                 && setting.path[table.len()] == name
         });
-        let keys = table.iter();
-        let owner = keys.fold(Some(&mut *tree), |tree, key| tree?.get_mut(key)?.as_table_mut());
+        let mut keys = table.iter();
+        let owner = keys.try_fold(&mut *tree, |tree, key| tree.get_mut(key)?.as_table_mut());
         if !is_asked && owner.is_some_and(|owner| owner.remove(name).is_some()) {
             return true;
         }

@@ -59,7 +59,7 @@ impl Router for ExpertChoice {
             ..RouterStats::default()
         };
         scores.describe(&mut stats);
-        Seated::new(tokens_of_e, tokens, stats)?.routing(&scores.weighing, None)
+        Seated::new(&tokens_of_e, tokens, stats)?.routing(&scores.weighing, None)
     }
 }
 

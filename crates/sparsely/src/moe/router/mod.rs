@@ -77,11 +77,11 @@ impl RouterConfig {
                 RouterConfig::TokenChoice(config) => Box::new(TokenChoice::init(init, config, de)),
                 RouterConfig::SinkhornTokenChoice(config) => {
                     let affinity = Affinity::Sinkhorn(config.plan, config.combine);
-                    Box::new(TokenChoice::by_plan(init, config, de, affinity))
+                    Box::new(TokenChoice::by_plan(init, &config, de, affinity))
                 }
                 RouterConfig::SparseTokenChoice(config) => {
                     let affinity = Affinity::Sparse(config.plan, config.combine);
-                    Box::new(TokenChoice::by_plan(init, config, de, affinity))
+                    Box::new(TokenChoice::by_plan(init, &config, de, affinity))
                 }
                 RouterConfig::ExpertChoice(config) => {
                     let ExpertChoiceConfig { gate, noise_std, capacity } = config;

@@ -82,7 +82,7 @@ impl Router for Relu {
             let weight = x_td.tape().param(&self.l1).values()[0];
             losses.push((self.penalty(&gates_te, &stats.asked_e)?, weight));
         }
-        Ok(Seated::new(tokens_of_e, tokens, stats)?.routing(&gates_te, None)?.with_losses(losses))
+        Ok(Seated::new(&tokens_of_e, tokens, stats)?.routing(&gates_te, None)?.with_losses(losses))
     }
 
     /// λ · growth^±1, by whether the tokens of all layers have more or fewer experts than the aim.

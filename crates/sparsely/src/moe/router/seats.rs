@@ -103,14 +103,14 @@ impl Seats {
             let asked = stats.asked_e.iter_mut().zip(&seating.asked_e);
             asked.for_each(|(sum, asked)| *sum += u64::from(*asked));
         }
-        Seated::new(tokens_of_e, tokens, stats)
+        Seated::new(&tokens_of_e, tokens, stats)
     }
 }
 
 impl Seated {
     /// From the tokens of each expert; fills in the experts' loads.
     pub(super) fn new(
-        tokens_of_e: Vec<Vec<u32>>,
+        tokens_of_e: &[Vec<u32>],
         tokens: usize,
         mut stats: RouterStats,
     ) -> Result<Seated> {
@@ -120,7 +120,7 @@ impl Seated {
         };
         let picked = tokens_of_e.iter().enumerate().flat_map(of_expert).collect();
         stats.seated_e = tokens_of_e.iter().map(|tokens| tokens.len() as u64).collect();
-        Ok(Seated { rows: RowGroups::new(tokens, &tokens_of_e)?, picked: Arc::new(picked), stats })
+        Ok(Seated { rows: RowGroups::new(tokens, tokens_of_e)?, picked: Arc::new(picked), stats })
     }
 
     /// The routing with the weights `[T, E]`, times a factor of each token.

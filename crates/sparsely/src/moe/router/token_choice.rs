@@ -37,11 +37,11 @@ impl TokenChoice {
     /// By a plan; without auxiliary losses, since the plan balances.
     pub(super) fn by_plan<P>(
         init: &mut Initializer,
-        config: PlanTokenChoice<P>,
+        config: &PlanTokenChoice<P>,
         de: [usize; 2],
         affinity: Affinity,
     ) -> TokenChoice {
-        let PlanTokenChoice { num_selected, noise_std, capacity, priority, .. } = config;
+        let &PlanTokenChoice { num_selected, noise_std, capacity, priority, .. } = config;
         TokenChoice {
             scorer: Scorer::init(init, de, noise_std, affinity),
             seats: Seats { k: num_selected, capacity, priority },

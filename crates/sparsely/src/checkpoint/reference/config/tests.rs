@@ -104,8 +104,8 @@ fn all_that_is_unsupported_is_told_at_once() {
 }
 
 /// What a router's dictionary is read as.
-fn parse(router: Value) -> String {
-    match parse_router(&router) {
+fn parse(router: &Value) -> String {
+    match parse_router(router) {
         Ok(router) => format!("{:?}", router.config),
         Err(error) => error.to_string(),
     }
@@ -120,7 +120,7 @@ fn every_router_of_the_reference_is_understood() {
     let capacity = Capacity::Factor { factor: 1.0, rounding: Rounding::Round, multiple_of: 4 };
     let experts = PlanExpertChoice { capacity, ..PlanExpertChoice::<Sinkhorn>::default() };
     assert_eq!(
-        parse(named("kl_projection_routing.KLProjectionNoisyTopItemsPerExpertRouter")),
+        parse(&named("kl_projection_routing.KLProjectionNoisyTopItemsPerExpertRouter")),
         format!("{:?}", RouterConfig::SinkhornExpertChoice(experts))
     );
     // Its noise moves the plan, not the gates.
@@ -131,33 +131,33 @@ fn every_router_of_the_reference_is_understood() {
         ..PlanTokenChoice::<Sinkhorn>::default()
     };
     assert_eq!(
-        parse(named("kl_projection_routing.KLProjectionNoisyTopExpertsPerItemRouter")),
+        parse(&named("kl_projection_routing.KLProjectionNoisyTopExpertsPerItemRouter")),
         format!("{:?}", RouterConfig::SinkhornTokenChoice(tokens))
     );
     let plan = SparsePlan { support: Support::Any, ..SparsePlan::default() };
     let any = PlanExpertChoice { noise_std: 0.0, capacity, combine: Combine::Gates, plan };
     assert_eq!(
-        parse(named("sparse.SparseProjectionTransportTopItemsPerExpertRouter")),
+        parse(&named("sparse.SparseProjectionTransportTopItemsPerExpertRouter")),
         format!("{:?}", RouterConfig::SparseExpertChoice(any))
     );
     let soft = json!({ "name": "vmoe.projects.soft_moe.router.SoftRouter", "num_slots": 2 });
     assert!(parse_router(&soft).unwrap().through_bf16);
     let slots = SoftConfig { slots: Slots::Exact { n: 2 }, ..SoftConfig::default() };
-    assert_eq!(parse(soft), format!("{:?}", RouterConfig::Soft(slots)));
+    assert_eq!(parse(&soft), format!("{:?}", RouterConfig::Soft(slots)));
 }
 
 #[test]
 fn a_router_that_is_not_understood_is_one_line() {
     assert_eq!(
-        parse(json!({ "name": "vmoe.nn.HashRouter" })),
+        parse(&json!({ "name": "vmoe.nn.HashRouter" })),
         "invalid configuration: unsupported router `vmoe.nn.HashRouter`"
     );
     assert_eq!(
-        parse(json!({ "name": "SoftRouter", "num_slots": -1 })),
+        parse(&json!({ "name": "SoftRouter", "num_slots": -1 })),
         "invalid configuration: router `num_slots`: invalid value: integer `-1`, expected usize"
     );
     assert_eq!(
-        parse(json!({ "name": "SoftRouter", "capacity_factor": null })),
+        parse(&json!({ "name": "SoftRouter", "capacity_factor": null })),
         "invalid configuration: the router needs either `num_slots` or `capacity_factor`"
     );
     let lbfgs = json!({
@@ -165,7 +165,7 @@ fn a_router_that_is_not_understood_is_one_line() {
         "load_loss_weight": 0.1, "dispatcher": { "capacity": 3 }
     });
     assert_eq!(
-        parse(lbfgs),
+        parse(&lbfgs),
         "invalid configuration: unsupported plans by L-BFGS; \
          unsupported auxiliary losses beside a transport plan"
     );
