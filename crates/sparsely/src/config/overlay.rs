@@ -110,7 +110,22 @@ fn parse_value(text: &str) -> Value {
     }
 }
 
-fn read<T: DeserializeOwned>(
+fn read<T: Serialize + DeserializeOwned>(
+    tree: &Table,
+    settings: &[Setting],
+) -> std::result::Result<T, Refusal> {
+    // Other kinds first, with what they have by default: a setting may lie within that.
+    let is_kind = |setting: &&Setting| setting.path.last().is_some_and(|key| key == KIND);
+    let kinds: Vec<Setting> = settings.iter().filter(is_kind).cloned().collect();
+    let with_kinds = read_in_order::<T>(tree, &kinds).ok();
+    let defaults = with_kinds.filter(|_| !kinds.is_empty()).map(|config| Table::try_from(&config));
+    match defaults {
+        Some(Ok(defaults)) => read_in_order(&defaults, settings),
+        _ => read_in_order(tree, settings),
+    }
+}
+
+fn read_in_order<T: DeserializeOwned>(
     tree: &Table,
     settings: &[Setting],
 ) -> std::result::Result<T, Refusal> {
