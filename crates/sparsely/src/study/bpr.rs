@@ -46,7 +46,7 @@ pub fn bpr() -> Study {
         },
         data_note: "Fashion-MNIST as IDX files (on Debian: apt-get install dataset-fashion-mnist)"
             .into(),
-        models: vec![Model { name: MODEL.into(), model, train: recipe([18, 128], [2e-3, 400.0]) }],
+        models: vec![Model { name: MODEL.into(), model, train: recipe([16, 128], [2e-3, 400.0]) }],
         least: Least { epochs: 15, seeds: 2, train_images: 10_000, test_images: 2_000 },
         ..described()
     }
