@@ -34,6 +34,10 @@ pub(crate) enum Command {
     /// What a model costs, without running it: parameters, FLOPs, memory, bytes; or a plan to train
     /// it on many devices
     Cost(CostArgs),
+    /// Make a run folder of another program's model
+    Import(ImportArgs),
+    /// Write a run's model for another program
+    Export(ExportArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Compare fairly: run a study, or go on with it; without a name, list what there is
@@ -42,7 +46,7 @@ pub(crate) enum Command {
 
 #[derive(ClapArgs)]
 pub(crate) struct TrainArgs {
-    /// What to train: `digits`, or `vit-` or `vmoe-` and a size such as `ti4` or `s32`
+    /// What to train: `digits`, or `vit-`, `vmoe-` or `soft-` and a size such as `ti4` or `s32`
     #[arg(long, default_value = "digits", conflicts_with = "resume")]
     pub(crate) preset: String,
     /// `digits`, or a folder: IDX files, Parquet files, or one sub-folder of images per class
@@ -90,6 +94,8 @@ enum PriorityArg {
     /// Batch prioritized, by the sum of the K gates
     #[value(alias = "sum")]
     SumGates,
+    /// By the router's learned score
+    Learned,
 }
 
 impl DialArgs {
@@ -107,6 +113,7 @@ impl DialArgs {
             PriorityArg::Position => Priority::Position,
             PriorityArg::MaxGate => Priority::MaxGate,
             PriorityArg::SumGates => Priority::SumGates,
+            PriorityArg::Learned => Priority::Learned,
         });
         Dial {
             num_selected: self.k.or(base.num_selected),
@@ -203,8 +210,8 @@ pub(crate) struct LogitsArgs {
     /// The reference's configuration of a model (JSON)
     #[arg(long, value_name = "JSON", requires = "params")]
     pub(crate) config: Option<PathBuf>,
-    /// The reference's parameters (npz or safetensors)
-    #[arg(long, value_name = "NPZ", requires = "config")]
+    /// The reference's parameters (npz, safetensors or the prefix of a checkpoint)
+    #[arg(long, value_name = "FILE", requires = "config")]
     pub(crate) params: Option<PathBuf>,
     /// Images [B, H, W, C], f32 in [-1, 1] (npy)
     #[arg(long, value_name = "NPY")]
@@ -217,11 +224,83 @@ pub(crate) struct LogitsArgs {
 }
 
 #[derive(ClapArgs)]
+pub(crate) struct ImportArgs {
+    #[command(subcommand)]
+    pub(crate) format: ImportFormat,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ImportFormat {
+    /// V-MoE, Soft MoE and ViT models of google-research (docs/checkpoints.md)
+    Vmoe(ImportVmoeArgs),
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct ImportVmoeArgs {
+    /// What PREFIX.index and PREFIX.data-00000-of-00001 begin with, or a flat .npz
+    #[arg(value_name = "PREFIX")]
+    pub(crate) source: PathBuf,
+    /// The reference's configuration of the model (JSON)
+    #[arg(long, value_name = "JSON")]
+    pub(crate) config: PathBuf,
+    /// Where the run goes; it must not exist
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Height and width of the images; learned positions are resized [default: what they are for]
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) image_size: Option<usize>,
+    /// One name for each class, one a line [default: those of --data, or `class 0`, `class 1`, …]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) class_names: Option<PathBuf>,
+    /// The images that `eval` takes unless it is told others
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<String>,
+    /// What the model was trained with: decides the loss and the probabilities that are told
+    #[arg(long, default_value = "softmax")]
+    pub(crate) loss: LossArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LossArg {
+    /// One class an image
+    Softmax,
+    /// Each class yes or no, as V-MoE is pre-trained
+    Sigmoid,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct ExportArgs {
+    #[command(subcommand)]
+    pub(crate) format: ExportFormat,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ExportFormat {
+    /// A checkpoint that google-research/vmoe restores, with its configuration (PREFIX.json)
+    Vmoe(ExportVmoeArgs),
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct ExportVmoeArgs {
+    /// The run's folder
+    pub(crate) run: PathBuf,
+    /// What the files begin with; none of them may exist
+    #[arg(required_unless_present = "npz")]
+    pub(crate) prefix: Option<PathBuf>,
+    /// Files that the arrays are spread over
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub(crate) shards: NonZeroUsize,
+    /// One flat file for NumPy, with the reference's names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) npz: Option<PathBuf>,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(default_value = "train")]
     pub(crate) what: BenchKind,
-    /// Only this model (as printed in the field `model`)
+    /// Only this model or router (as printed)
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Images of a step
@@ -235,10 +314,12 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BenchKind {
     /// Whole training steps
     Train,
+    /// Routers alone, and within a MoE layer
+    Routers,
 }
 
 #[derive(ClapArgs)]

@@ -51,12 +51,16 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Predict(args) => commands::predict::run(&args),
         Command::Logits(args) => commands::logits::run(&args),
         Command::Cost(args) => commands::cost::run(&args),
+        Command::Import(args) => commands::import::run(&args.format),
+        Command::Export(args) => commands::export::run(&args.format),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Study(args) => commands::study::run(&args),
     }
 }
 
-/// The error with its causes, on a single line.
+/// The error with its causes, on a single line and without the control codes that a name in a
+/// stranger's file may hold.
 fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+    line.replace(char::is_control, "\u{fffd}")
 }

@@ -2,6 +2,8 @@
 
 #[path = "command/bad_input.rs"]
 mod bad_input;
+#[path = "command/checkpoints.rs"]
+mod checkpoints;
 #[path = "command/cost.rs"]
 mod cost;
 #[path = "command/interruption.rs"]

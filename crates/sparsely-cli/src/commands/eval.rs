@@ -5,13 +5,15 @@ use crate::args::{EvalArgs, SplitArg};
 use anyhow::{Result, bail};
 use serde_json::json;
 use sparsely::data::Dataset;
-use sparsely::eval::{Evaluation, evaluate};
+use sparsely::eval::{Evaluation, SavedModel, evaluate};
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
     let Trained { mut config, saved, model, params } = Trained::load(&args.run)?;
     if let Some(data) = &args.data {
         config.data.source.clone_from(data);
+    } else if config.data.source.is_empty() {
+        bail!("the model was imported without images: name a folder with --data");
     }
     config.eval.dial = dial(&args.dial, model.config(), config.eval.dial)?;
     if let Some(batch) = args.batch {
@@ -28,13 +30,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
             dataset.channels
         );
     }
-    if dataset.class_names != saved.class_names {
-        bail!(
-            "the model knows the classes {}; the data have {}",
-            saved.class_names.join(", "),
-            dataset.class_names.join(", ")
-        );
-    }
+    check_classes(&saved, &dataset.class_names)?;
     let (name, split) = match args.split {
         SplitArg::Train => ("train", &dataset.train),
         SplitArg::Validation => ("validation", &dataset.validation),
@@ -51,6 +47,21 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The data's classes must be the model's; to a model without names any so many are.
+fn check_classes(saved: &SavedModel, names: &[String]) -> Result<()> {
+    if saved.class_names.len() != names.len() {
+        bail!("the model knows {} classes, the data have {}", saved.class_names.len(), names.len());
+    }
+    let differs =
+        saved.class_names.iter().zip(names).enumerate().find(|(_, (one, other))| one != other);
+    match differs {
+        Some((class, (known, given))) if saved.has_class_names() => {
+            bail!("class {class} is `{known}` to the model and `{given}` in the data")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn fields(evaluation: &Evaluation) -> serde_json::Map<String, serde_json::Value> {
     match serde_json::to_value(evaluation) {
         Ok(serde_json::Value::Object(fields)) => fields,
@@ -65,11 +76,18 @@ fn print(name: &str, evaluation: &Evaluation) {
     let (millijoules, source) = (1e3 * evaluation.joules_per_image, evaluation.energy_source);
     say!("energy {millijoules:.3} mJ/image, {source}");
     for layer in &evaluation.layers {
+        let plan = layer
+            .marginal_error
+            .map_or(String::new(), |error| format!(", marginals {:.2} % off", 100.0 * error));
         say!(
-            "block {}: dropped {:.1} %, imbalance {:.2}, capacity factor {:.2}, load {:?}",
+            "block {}: dropped {:.1} %, unserved {:.1} %, imbalance {:.2}, load variation {:.2}, entropy \
+             {:.2}{plan}, capacity factor {:.2}, load {:?}",
             layer.block,
             100.0 * layer.dropped_share,
+            100.0 * layer.unserved_share,
             layer.imbalance,
+            layer.load_variation,
+            layer.entropy,
             layer.actual_capacity_factor,
             layer.asked
         );

@@ -1,9 +1,11 @@
 //! `sparsely logits`: for comparison with other implementations, on their files.
 
+use super::import::read_json;
 use super::{Trained, dial};
 use crate::args::LogitsArgs;
-use anyhow::{Context, Result, bail};
-use sparsely::checkpoint::{Array, read_npy, read_npz, read_safetensors, reference, write_npy};
+use anyhow::{Result, bail};
+use sparsely::checkpoint::reference::ReferenceParams;
+use sparsely::checkpoint::{Array, read_npy, write_npy};
 use sparsely::model::Vit;
 use sparsely::moe::Dial;
 use sparsely::nn::Mode;
@@ -28,7 +30,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
             let trained = Trained::load(run)?;
             (trained.model, trained.params)
         }
-        (None, Some(config), Some(params)) => load_reference(config, params, [height, channels])?,
+        (None, Some(config), Some(params)) => load_reference(config, params, height)?,
         _ => unreachable!("clap asks for a run, or a configuration and parameters"),
     };
     let expected = [model.config().image_size, model.config().channels];
@@ -51,21 +53,10 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load_reference(
-    config: &Path,
-    params: &Path,
-    [size, channels]: [usize; 2],
-) -> Result<(Vit, Slab)> {
-    let text = std::fs::read_to_string(config)
-        .with_context(|| format!("cannot read `{}`", config.display()))?;
-    let json = serde_json::from_str(&text)
-        .with_context(|| format!("`{}` is not JSON", config.display()))?;
-    let config = reference::parse_config(&json, size, channels)?;
-    let arrays = match params.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => read_safetensors(params)?.0,
-        _ => read_npz(params)?,
-    };
-    let (model, fresh) = Vit::init(&config, 0)?;
-    let params = reference::from_arrays(&config, fresh.layout(), &arrays, params)?;
-    Ok((model, params))
+fn load_reference(config: &Path, params: &Path, size: usize) -> Result<(Vit, Slab)> {
+    let json = read_json(config)?;
+    let params = ReferenceParams::open(params)?;
+    let size = params.image_size().unwrap_or(size);
+    let (config, params) = params.into_model(&json, Some(size))?;
+    Ok((Vit::new(&config)?.0, params))
 }

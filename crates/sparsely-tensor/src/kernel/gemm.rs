@@ -167,13 +167,13 @@ pub(crate) fn product(
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if a.ncols() > 0 && level() != Level::Baseline {
-        if let Some(product) = product::Product::new(dst.rb_mut(), start, left, right, finish) {
-            let run =
-                if level() == Level::Avx512 { product::avx512::run } else { product::avx2::run };
-            // SAFETY: `level` found the instruction set, and the extents were compared above.
-            return unsafe { run(&product) };
-        }
+    if a.ncols() > 0
+        && level() != Level::Baseline
+        && let Some(product) = product::Product::new(dst.rb_mut(), start, left, right, finish)
+    {
+        let run = if level() == Level::Avx512 { product::avx512::run } else { product::avx2::run };
+        // SAFETY: `level` found the instruction set, and the extents were compared above.
+        return unsafe { run(&product) };
     }
     portable(dst, start, left, b, finish);
 }

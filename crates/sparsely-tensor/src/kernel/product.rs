@@ -8,6 +8,9 @@
 //! order that depends on the inner dimension alone: not on the other rows, nor on how rows and
 //! columns are cut, nor on who packed.
 
+// Constant bounds and plain indices unroll into named registers; iterators went through memory.
+#![allow(clippy::needless_range_loop)]
+
 use super::elementwise::{activate_row, scale_by_slope};
 use super::gemm::{Finish, Left, MatMut, MatRef, Right, Start};
 use super::isa::Fused;

@@ -1,14 +1,15 @@
 //! Named arrays of numbers, and how the bytes of any number type become them.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
 
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
 
-/// How many mismatches [`check_shapes`] spells out.
-const MISMATCHES_TOLD: usize = 8;
+/// Values that are turned into bytes together.
+const WRITTEN_AT_ONCE: usize = 4096;
 
 /// Arrays by name, in the order of the names.
 ///
@@ -62,14 +63,10 @@ pub fn check_shapes(path: &Path, arrays: &Arrays, expected: &[(&str, &[usize])])
     }
     let known: BTreeMap<&str, &[usize]> = expected.iter().copied().collect();
     let unknown = arrays.keys().filter(|name| !known.contains_key(name.as_str()));
-    mismatches.extend(unknown.map(|name| format!("an unexpected `{name}`")));
+    // A name of a stranger's file may hold anything, control codes of the terminal too.
+    mismatches.extend(unknown.map(|name| format!("an unexpected `{}`", name.escape_debug())));
     if mismatches.is_empty() {
         return Ok(());
-    }
-    let untold = mismatches.len().saturating_sub(MISMATCHES_TOLD);
-    mismatches.truncate(MISMATCHES_TOLD);
-    if untold > 0 {
-        mismatches.push(format!("and {untold} more"));
     }
     let wanted = format!("the model's {} arrays", expected.len());
     Err(Error::format(path, wanted, mismatches.join(", ")))
@@ -107,6 +104,17 @@ impl Element for f64 {
     fn from_f64(value: f64) -> f64 {
         value
     }
+}
+
+/// Writes the values, little-endian.
+pub(super) fn write_values(file: &mut dyn Write, values: &[f32]) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(WRITTEN_AT_ONCE * size_of::<f32>());
+    for values in values.chunks(WRITTEN_AT_ONCE) {
+        bytes.clear();
+        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        file.write_all(&bytes)?;
+    }
+    Ok(())
 }
 
 /// The number types that files hold.
@@ -246,15 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_of_mismatches_is_cut() {
-        let arrays: Arrays = ('a'..='k')
-            .map(|name| (name.to_string(), Array { shape: vec![], values: vec![0.0] }))
-            .collect();
+    fn control_codes_in_a_name_are_not_printed() {
+        let array = Array { shape: vec![], values: vec![0.0] };
+        let arrays = Arrays::from([("\u{1b}[2J".into(), array)]);
         assert_eq!(
             check_shapes(Path::new("m"), &arrays, &[]).unwrap_err().to_string(),
-            "`m`: expected the model's 0 arrays, got an unexpected `a`, an unexpected `b`, \
-             an unexpected `c`, an unexpected `d`, an unexpected `e`, an unexpected `f`, \
-             an unexpected `g`, an unexpected `h`, and 3 more"
+            "`m`: expected the model's 0 arrays, got an unexpected `\\u{1b}[2J`"
         );
     }
 }

@@ -25,6 +25,15 @@ pub fn write_atomic(
     try_write(path, fill).map_err(Error::io("write", path))
 }
 
+/// Writes JSON for people, as of [`write_atomic`].
+///
+/// # Errors
+///
+/// [`Error::Io`] naming `path`.
+pub fn write_json(path: &Path, json: &serde_json::Value) -> Result<()> {
+    write_atomic(path, |file| writeln!(file, "{json:#}"))
+}
+
 fn try_write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let name = path
         .file_name()
@@ -47,6 +56,46 @@ fn try_write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|refused| refused.error)?;
     sync_folder(folder)
+}
+
+/// Makes the folder `path`, which must not exist, with all that `fill` puts into the folder that it
+/// is given, or not at all: that one is a sibling under a temporary name until it is whole.
+///
+/// # Errors
+///
+/// [`Error::Format`] if `path` exists; [`Error::Io`]; those of `fill`, whose paths are told as if they
+/// were below `path`. The temporary folder is then gone.
+pub(super) fn create_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Err(Error::format(path, "no file or folder yet", "one that exists"));
+    }
+    let temporary = temporary_folder(path).map_err(Error::io("create", path))?;
+    fill(temporary.path()).map_err(|error| match error {
+        Error::Io { action, path: place, source } => {
+            let below = place.strip_prefix(temporary.path()).map(|rest| path.join(rest));
+            Error::Io { action, path: below.unwrap_or(place), source }
+        }
+        other => other,
+    })?;
+    sync_folder(temporary.path()).map_err(Error::io("write", path))?;
+    fs::rename(temporary.path(), path).map_err(Error::io("create", path))?;
+    let _ = temporary.keep(); // it has another name now
+    sync_folder(folder_of(path)).map_err(Error::io("write", path))
+}
+
+fn temporary_folder(path: &Path) -> io::Result<tempfile::TempDir> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no folder"))?;
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(TEMPORARY_SUFFIX);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)); // less the umask
+    fs::create_dir_all(folder_of(path))?;
+    builder.tempdir_in(folder_of(path))
 }
 
 /// Makes a rename or a removal in `folder` last; not every file system can, and then it need not.
@@ -137,6 +186,31 @@ mod tests {
         let path = folder.path().join("nowhere").join("notes.txt");
         let failure = write_atomic(&path, |_| Ok(())).unwrap_err();
         assert_eq!(failure.to_string(), format!("cannot write `{}`", path.display()));
+    }
+
+    #[test]
+    fn a_folder_is_whole_or_not_there() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("run");
+        let failure = create_folder(&path, |folder| {
+            write_atomic(&folder.join("a.txt"), |file| file.write_all(b"a"))?;
+            write_atomic(&folder.join("b.txt"), |_| Err(io::Error::other("the disk is full")))
+        });
+        let message = format!("cannot write `{}`", path.join("b.txt").display());
+        assert_eq!(failure.unwrap_err().to_string(), message);
+        assert_eq!(names(root.path()), [""; 0]);
+
+        create_folder(&path, |folder| {
+            write_atomic(&folder.join("a.txt"), |file| file.write_all(b"a"))
+        })
+        .unwrap();
+        assert_eq!(names(root.path()), ["run"]);
+        assert_eq!(names(&path), ["a.txt"]);
+
+        let refused = create_folder(&path, |_| unreachable!("it is there")).unwrap_err();
+        let message =
+            format!("`{}`: expected no file or folder yet, got one that exists", path.display());
+        assert_eq!(refused.to_string(), message);
     }
 
     #[cfg(unix)]

@@ -11,11 +11,13 @@ mod npy;
 pub mod reference;
 mod run_folder;
 mod safetensors;
+mod vmoe;
 
 pub use arrays::{Array, ArrayRef, Arrays, Element, array_refs, check_shapes};
-pub use atomic::write_atomic;
+pub use atomic::{write_atomic, write_json};
 pub use manifest::State;
 pub use metrics::MetricsWriter;
-pub use npy::{read_npy, read_npz, write_npy};
+pub use npy::{read_npy, read_npz, write_npy, write_npz};
 pub use run_folder::{Model, RunFolder};
 pub use safetensors::{Metadata, read_safetensors, write_safetensors};
+pub use vmoe::{VmoeCheckpoint, write_vmoe};

@@ -1,13 +1,15 @@
 //! NumPy's `.npy` and `.npz` files, without its pickles.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
-use zip::ZipArchive;
 use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::arrays::{Array, Arrays, ByteOrder, Dtype, Element, decode};
+use super::arrays::{Array, ArrayRef, Arrays, ByteOrder, Dtype, Element, decode, write_values};
 use super::atomic::write_atomic;
 use crate::error::{Error, Result};
 
@@ -16,6 +18,11 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const ALIGNMENT: usize = 64;
 /// Deflate cannot do better than this; an archive that claims more lies about a size.
 const DEFLATE_BEST_RATIO: u64 = 1032;
+
+/// What all entries may hold together for each byte of the archive, and beside it. Parameters hardly
+/// shrink, but some of them may be zeros; without a limit a small file could fill any memory.
+const MOST_PER_BYTE: u64 = 32;
+const MOST_BESIDE: u64 = 64 << 20;
 
 /// What does not fit in an array: `(expected, got)`.
 type Misfit = (String, String);
@@ -45,11 +52,12 @@ pub fn read_npz<T: Element>(path: &Path) -> Result<Arrays<T>> {
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
     let mut arrays = Arrays::new();
     let mut unclaimed = file_bytes;
+    let mut allowed = file_bytes.saturating_mul(MOST_PER_BYTE).saturating_add(MOST_BESIDE);
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(broken)?;
         let name = entry.name().map_err(broken)?.into_owned();
         let misfit = |(expected, got): Misfit| {
-            Error::format(path, format!("`{name}` to hold {expected}"), got)
+            Error::format(path, format!("`{}` to hold {expected}", name.escape_debug()), got)
         };
         // Entries may not overlap, or a small file could hold any number of large arrays.
         let left = unclaimed.checked_sub(entry.compressed_size());
@@ -59,6 +67,10 @@ pub fn read_npz<T: Element>(path: &Path) -> Result<Arrays<T>> {
             return Err(misfit(("no more than the file can".into(), got)));
         };
         unclaimed = left;
+        allowed = allowed.checked_sub(entry.size()).ok_or_else(|| {
+            let most = format!("at most {allowed} bytes more, for an archive of {file_bytes}");
+            misfit((most, entry.size().to_string()))
+        })?;
         let mut bytes = Vec::new();
         let limit = entry.size().saturating_add(1); // one more, so that the checksum is looked at
         (&mut entry).take(limit).read_to_end(&mut bytes).map_err(|e| broken(e.into()))?;
@@ -77,28 +89,60 @@ pub fn read_npz<T: Element>(path: &Path) -> Result<Arrays<T>> {
 ///
 /// [`Error::Io`] naming `path`; [`Error::Argument`] if shape and values do not fit.
 pub fn write_npy(path: &Path, array: &Array) -> Result<()> {
+    let head = head("write_npy", &array.shape, &array.values)?;
+    write_atomic(path, |file| {
+        file.write_all(&head)?;
+        write_values(file, &array.values)
+    })
+}
+
+/// Writes an archive of arrays, each as of [`write_npy`] and not compressed, atomically.
+///
+/// # Errors
+///
+/// [`Error::Io`] naming `path`; [`Error::Argument`] if a shape and its values do not fit or a name
+/// occurs twice.
+pub fn write_npz(path: &Path, arrays: &[ArrayRef]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    if let Some(array) = arrays.iter().find(|array| !names.insert(array.name)) {
+        let got = format!("`{}` twice", array.name);
+        return Err(Error::Argument { op: "write_npz", expected: "different names".into(), got });
+    }
+    let heads = arrays.iter().map(|array| head("write_npz", array.shape, array.values));
+    let heads = heads.collect::<Result<Vec<_>>>()?;
+    write_atomic(path, |file| {
+        let mut archive = ZipWriter::new_stream(file);
+        for (array, head) in arrays.iter().zip(&heads) {
+            let bytes = head.len() + size_of_val(array.values);
+            let options = SimpleFileOptions::default()
+                .compression_method(CompressionMethod::Stored)
+                .large_file(u32::try_from(bytes).is_err());
+            archive.start_file(format!("{}.npy", array.name), options)?;
+            archive.write_all(head)?;
+            write_values(&mut archive, array.values)?;
+        }
+        archive.finish().map(drop).map_err(Into::into)
+    })
+}
+
+/// What comes before the values.
+fn head(op: &'static str, shape: &[usize], values: &[f32]) -> Result<Vec<u8>> {
     let misfit = |got: String| Error::Argument {
-        op: "write_npy",
+        op,
         expected: "as many values as the shape has places".into(),
         got,
     };
-    if Dtype::F32.bytes_of(&array.shape) != Some(size_of_val(&array.values[..])) {
-        return Err(misfit(format!("{} values for {:?}", array.values.len(), array.shape)));
+    if Dtype::F32.bytes_of(shape) != Some(size_of_val(values)) {
+        return Err(misfit(format!("{} values for {shape:?}", values.len())));
     }
-    let lengths: String = array.shape.iter().map(|length| format!("{length}, ")).collect();
+    let lengths: String = shape.iter().map(|length| format!("{length}, ")).collect();
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({lengths}), }}");
     let unpadded = MAGIC.len() + 4 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(ALIGNMENT) - unpadded));
     header.push('\n');
     let header_bytes = u16::try_from(header.len())
-        .map_err(|_| misfit(format!("a shape of {} axes", array.shape.len())))?;
-    write_atomic(path, |file| {
-        file.write_all(MAGIC)?;
-        file.write_all(&[1, 0])?;
-        file.write_all(&header_bytes.to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
-        array.values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
-    })
+        .map_err(|_| misfit(format!("a shape of {} axes", shape.len())))?;
+    Ok([MAGIC, &[1, 0], &header_bytes.to_le_bytes(), header.as_bytes()].concat())
 }
 
 fn parse<T: Element>(bytes: &[u8]) -> std::result::Result<Array<T>, Misfit> {
@@ -201,8 +245,10 @@ fn row_major<T: Copy>(shape: &[usize], values: &[T]) -> Vec<T> {
     places.map(|source| values[source]).collect()
 }
 
+/// The beginning, without the control codes that a stranger's file may hold.
 fn shorten(text: &str) -> String {
-    text.chars().take(ALIGNMENT).collect()
+    let printable = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    printable.take(ALIGNMENT).collect()
 }
 
 fn one_line(text: &str) -> String {

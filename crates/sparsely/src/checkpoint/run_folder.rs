@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::arrays::{ArrayRef, Arrays, check_shapes};
-use super::atomic::{is_temporary, write_atomic};
+use super::atomic::{create_folder, is_temporary, write_atomic, write_json};
 use super::manifest::{self, State};
 use super::metrics::{self, MetricsWriter};
 use super::safetensors::{Metadata, read_safetensors, write_safetensors};
@@ -65,6 +65,20 @@ impl RunFolder {
             Some(path) => RunFolder::create_at(path),
             None => RunFolder::create_next(root),
         }
+    }
+
+    /// Makes the folder `path` of a run that is whole from the beginning: it appears with all that
+    /// `fill` writes into it, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if there is something at `path`; [`Error::Io`]; those of `fill`.
+    pub fn create_whole(
+        path: &Path,
+        fill: impl FnOnce(&RunFolder) -> Result<()>,
+    ) -> Result<RunFolder> {
+        create_folder(path, |temporary| fill(&RunFolder { path: temporary.to_path_buf() }))?;
+        Ok(RunFolder { path: path.to_path_buf() })
     }
 
     fn create_at(path: &Path) -> Result<RunFolder> {
@@ -158,7 +172,7 @@ impl RunFolder {
     pub fn save_model(&self, arrays: &[ArrayRef], json: &serde_json::Value) -> Result<()> {
         let metadata = Metadata::from([(MODEL_JSON.to_string(), json.to_string())]);
         write_safetensors(&self.path.join(MODEL), arrays, &metadata)?;
-        write_atomic(&self.path.join(MODEL_JSON), |file| writeln!(file, "{json:#}"))
+        write_json(&self.path.join(MODEL_JSON), json)
     }
 
     /// The parameters saved last. A file of another program, which holds no description of its
@@ -182,6 +196,21 @@ impl RunFolder {
             Error::format(&described_in, "a description of the model", error.to_string())
         })?;
         Ok(Model { path, arrays, json })
+    }
+
+    /// What the parameters are parameters of, from `model.json` alone; `None` before there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Format`] if it is not JSON.
+    pub fn model_json(&self) -> Result<Option<serde_json::Value>> {
+        let path = self.path.join(MODEL_JSON);
+        match fs::read(&path) {
+            Err(refused) if refused.kind() == ErrorKind::NotFound => Ok(None),
+            read => serde_json::from_slice(&read.map_err(Error::io("read", &path))?)
+                .map(Some)
+                .map_err(|e| Error::format(&path, "a description of the model", e.to_string())),
+        }
     }
 
     /// Saves what the run is resumed from, and drops the state before it. A process killed at

@@ -8,7 +8,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype as FileDtype, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 
-use super::arrays::{Array, ArrayRef, Arrays, ByteOrder, Dtype, Element, decode};
+use super::arrays::{Array, ArrayRef, Arrays, ByteOrder, Dtype, Element, decode, write_values};
 use super::atomic::write_atomic;
 use crate::error::{Error, Result};
 
@@ -53,7 +53,7 @@ pub(super) fn parse<T: Element>(path: &Path, bytes: &[u8]) -> Result<(Arrays<T>,
     let mut arrays = Arrays::new();
     for (name, view) in tensors.tensors() {
         let dtype = known_dtype(view.dtype()).ok_or_else(|| {
-            let got = format!("type {:?} of `{name}`", view.dtype());
+            let got = format!("type {:?} of `{}`", view.dtype(), name.escape_debug());
             Error::format(path, "real numbers of 8 to 64 bits", got)
         })?;
         let values = decode(dtype, ByteOrder::Little, view.data());
@@ -129,7 +129,7 @@ impl<'a> Encoder<'a> {
         file.write_all(&(self.header.len() as u64).to_le_bytes())?;
         file.write_all(&self.header)?;
         for array in &self.arrays {
-            array.values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?;
+            write_values(file, array.values)?;
         }
         Ok(())
     }

@@ -99,6 +99,14 @@ pub(crate) fn read(config: &DataConfig) -> Result<Published> {
     }
 }
 
+/// One name per class of the source that `config` names, in order of the labels. No image is read.
+///
+/// # Errors
+/// As of [`Dataset::open`](crate::data::Dataset::open), for what is wrong with the folder.
+pub fn class_names(config: &DataConfig) -> Result<Vec<String>> {
+    Ok(read(config)?.class_names)
+}
+
 /// What `folder` holds, hidden entries left out, sorted by name so that a data set is the same
 /// on every machine.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -11,5 +11,5 @@ pub(crate) use config::lcm;
 pub use energy::{EnergySource, Mark, Meter};
 pub use evaluate::{Evaluation, LayerLoad, class_probabilities, evaluate};
 pub use in_turn::{ImageCost, Subject, TimingConfig, cost_in_turn};
-pub use saved_model::SavedModel;
 pub(crate) use saved_model::with_arrays;
+pub use saved_model::{SavedModel, numbered_classes};

@@ -4,7 +4,8 @@ use crate::checkpoint::{ArrayRef, Model, RunFolder};
 use crate::model::{ModelConfig, Vit};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use sparsely_tensor::Slab;
+use sparsely_tensor::{Layout, Slab};
+use std::sync::Arc;
 
 /// What parameters are parameters of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,9 +17,22 @@ pub struct SavedModel {
     pub class_names: Vec<String>,
     /// Steps that it learned for.
     pub step: u64,
+    /// Where it was imported from; nothing for a model that was trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<String>,
+}
+
+/// Names for classes that nobody has named: `class 0`, `class 1`, ….
+pub fn numbered_classes(count: usize) -> Vec<String> {
+    (0..count).map(|class| format!("class {class}")).collect()
 }
 
 impl SavedModel {
+    /// Whether somebody has named the classes; if not, any data set with as many of them will do.
+    pub fn has_class_names(&self) -> bool {
+        self.class_names != numbered_classes(self.class_names.len())
+    }
+
     /// Writes the model into the run's folder.
     ///
     /// # Errors
@@ -36,22 +50,23 @@ impl SavedModel {
         let saved = folder.load_model()?;
         let description: SavedModel = serde_json::from_value(saved.json.clone())
             .map_err(|e| Error::format(&saved.path, "a description of a model", e.to_string()))?;
-        let (vit, mut params) = Vit::init(&description.model, 0)?;
-        fill(&saved, &mut params)?;
+        let (vit, layout) = Vit::new(&description.model)?;
+        let params = params(&saved, &layout)?;
         Ok((description, vit, params))
     }
 }
 
-fn fill(saved: &Model, params: &mut Slab) -> Result<()> {
-    let layout = params.layout().clone();
+/// The shapes are checked first: a small file may describe any model.
+fn params(saved: &Model, layout: &Arc<Layout>) -> Result<Slab> {
     let shapes: Vec<_> =
         layout.views().iter().map(|view| (&*view.name, view.param.shape())).collect();
     let expected: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (*n, s.axes())).collect();
     saved.check_shapes(&expected)?;
+    let mut params = Slab::zeros(layout.clone());
     for view in layout.views() {
         params.view_mut(&view.param).copy_from_slice(&saved.arrays[&view.name].values);
     }
-    Ok(())
+    Ok(params)
 }
 
 /// Calls `f` with the values of slabs as named arrays, each slab's prefix before its names.

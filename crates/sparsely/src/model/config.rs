@@ -1,12 +1,17 @@
 //! A vision transformer as a value.
 
-use crate::moe::{Group, MoeConfig};
+use crate::moe::router::Asked;
+use crate::moe::{Dial, Group, MoeConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Beyond this a model is a typing error: about twice the largest model of the papers (Soft MoE
 /// H/14 with 256 experts), all layers counted as sparse.
 const MAX_PARAMS: f64 = 2e11;
+
+/// Twenty times the deepest preset; a model is laid out block by block before its parameters are
+/// held against a file.
+const MAX_DEPTH: usize = 1024;
 
 /// A ViT or, with `moe`, a V-MoE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,6 +147,9 @@ impl ModelConfig {
         for (name, size) in sizes {
             check(size > 0, &|| format!("model.{name} must be at least 1"));
         }
+        check(self.depth <= MAX_DEPTH, &|| {
+            format!("model.depth {} is more than {MAX_DEPTH}", self.depth)
+        });
         check(self.patch_size <= self.image_size, &|| {
             format!(
                 "model.patch_size {} is larger than model.image_size {}",
@@ -179,30 +187,24 @@ impl ModelConfig {
         let experts = self.moe.as_ref().map_or(1.0, |moe| moe.num_experts as f64);
         let patch = self.patch_size as f64 * self.patch_size as f64 * self.channels as f64 * d;
         let tokens = (self.image_size as f64 / self.patch_size.max(1) as f64).powi(2) * d;
-        self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens
+        let features = self.pre_logits.unwrap_or(0) as f64;
+        let head = features * d + self.num_classes.unwrap_or(0) as f64 * features.max(d);
+        self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens + head
     }
 
     fn moe_problems(&self, moe: &MoeConfig) -> Vec<String> {
         let mut problems = Vec::new();
-        let (e, k) = (moe.num_experts, moe.router.num_selected);
-        if e == 0 || k == 0 || k > e {
-            problems.push(format!(
-                "model.moe.router.num_selected {k} is not in 1..={e}, the number of experts"
-            ));
-        } else if self.patch_size > 0 {
-            let choices = moe.group.tokens(self.length()) * k;
-            problems
-                .extend(moe.router.capacity.seats(choices, e).err().map(|error| error.to_string()));
+        if self.patch_size > 0 {
+            problems.extend(moe.router.problems(&Asked {
+                dial: &Dial::default(),
+                num_experts: moe.num_experts,
+                group_tokens: moe.group.tokens(self.length()),
+                place: "model.moe.router",
+            }));
         }
         if !(0.0..1.0).contains(&moe.expert_dropout) {
             problems
                 .push(format!("model.moe.expert_dropout {} is not in [0, 1)", moe.expert_dropout));
-        }
-        if moe.router.noise_std < 0.0 || !moe.router.noise_std.is_finite() {
-            problems.push(format!(
-                "model.moe.router.noise_std {} is not a number from 0",
-                moe.router.noise_std
-            ));
         }
         problems.extend(moe.placement.resolve(self.depth).err());
         problems

@@ -1,9 +1,11 @@
 //! Whole models.
 
 mod config;
+mod positions;
 mod variant;
 mod vit;
 
 pub use config::{Classifier, ModelConfig, Positions};
+pub use positions::{resize_positions, token_grid};
 pub use variant::Variant;
 pub use vit::{Output, Vit};

@@ -2,10 +2,12 @@
 
 use super::{Classifier, ModelConfig, Positions};
 use crate::attention::{AttentionPool, MultiHeadAttention};
+use crate::moe::router::Learned;
 use crate::moe::{Dial, MoeLayer, MoeOutput, RouterStats};
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
 use crate::{Error, Result};
 use sparsely_tensor::{Activation, Layout, Param, Slab, Tape, Var};
+use std::sync::{Arc, OnceLock};
 
 /// A ViT or V-MoE: where its parameters lie, and what it computes.
 pub struct Vit {
@@ -22,7 +24,8 @@ pub struct Vit {
 
 enum PositionTable {
     Learned(Param),
-    Fixed(Vec<f32>),
+    /// Made when it is first needed: a configuration costs nothing until its parameters are there.
+    Fixed(OnceLock<Vec<f32>>),
     None,
 }
 
@@ -69,6 +72,15 @@ impl Vit {
         Ok(Vit::planned(config)?.1.into_layout())
     }
 
+    /// The model and where its parameters lie, for parameters that come from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Vit::init`].
+    pub fn new(config: &ModelConfig) -> Result<(Vit, Arc<Layout>)> {
+        let (vit, init) = Vit::planned(config)?;
+        Ok((vit, Arc::new(init.into_layout())))
+    }
+
     fn planned(config: &ModelConfig) -> Result<(Vit, Initializer)> {
         config.validate()?;
         let moe_blocks = config.moe_blocks()?;
@@ -98,7 +110,9 @@ impl Vit {
                 ),
                 norm_1: LayerNorm::init(init, "norm_1", d),
                 feed_forward: match moe {
-                    Some(moe) => FeedForward::Moe(MoeLayer::init(init, moe, d, f)),
+                    Some(moe) => {
+                        FeedForward::Moe(MoeLayer::init(init, moe, [d, f, config.length()]))
+                    }
                     None => FeedForward::Dense(Mlp::init(init, "mlp", [d, f], config.dropout)),
                 },
             })
@@ -156,6 +170,17 @@ impl Vit {
         Ok(Output { logits_bv, features_bd, losses, stats })
     }
 
+    /// Moves after a training step what routers adapt by rule, given what the step's output told.
+    pub fn adapt(&self, params: &mut Slab, stats: &[(usize, RouterStats)]) {
+        let mut model = RouterStats::default();
+        stats.iter().for_each(|(_, layer)| model.merge(layer));
+        for (i, layer) in stats {
+            if let FeedForward::Moe(moe) = &self.blocks[*i].feed_forward {
+                moe.adapt(params, &Learned { layer, model: &model });
+            }
+        }
+    }
+
     /// Patches to tokens, with class token and positions: `[B, L, D]`.
     fn embed<'t>(
         &self,
@@ -182,7 +207,9 @@ impl Vit {
         }
         x_bld = match &self.positions {
             PositionTable::Learned(table) => x_bld.add_positions(table)?,
-            PositionTable::Fixed(table) => x_bld.add_constant(table)?,
+            PositionTable::Fixed(table) => {
+                x_bld.add_constant(table.get_or_init(|| self.config.fixed_positions()))?
+            }
             PositionTable::None => x_bld,
         };
         dropout(x_bld, self.config.dropout, mode)
@@ -230,12 +257,16 @@ impl PositionTable {
                 [config.length(), config.width],
                 Init::Normal { std: 0.02 },
             )),
-            Positions::Sincos2d => PositionTable::Fixed(sincos2d(
-                config.image_size / config.patch_size,
-                config.width,
-                config.length() - config.num_patches(),
-            )),
+            Positions::Sincos2d => PositionTable::Fixed(OnceLock::new()),
         }
+    }
+}
+
+impl ModelConfig {
+    /// Positions `[L, D]` of [`Positions::Sincos2d`].
+    fn fixed_positions(&self) -> Vec<f32> {
+        let skip = self.length() - self.num_patches();
+        sincos2d(self.image_size / self.patch_size, self.width, skip)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::checkpoint::{MetricsWriter, RunFolder, State};
 use crate::data::{Dataset, Loader, LoaderConfig};
 use crate::eval::{Evaluation, SavedModel, evaluate, with_arrays};
 use crate::model::Vit;
+use crate::moe::RouterStats;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -90,6 +91,11 @@ pub fn start(
 /// If the folder does not hold a run, its checkpoint is damaged, or the data have changed.
 pub fn resume(path: &Path, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
     let folder = RunFolder::open(path)?;
+    let json = folder.model_json()?.unwrap_or_default();
+    if !json["imported_from"].is_null() {
+        let got = "an imported model, which there is no state of to go on from";
+        return Err(Error::format(path, "a run that was trained", got));
+    }
     let mut config = RunConfig::from_toml(&folder.config()?, &folder.config_path())?;
     let written = config.model.clone();
     let dataset = config.open_data()?;
@@ -240,6 +246,7 @@ impl Run {
             model: self.config.model.clone(),
             class_names: self.dataset.class_names.clone(),
             step,
+            imported_from: None,
         }
     }
 
@@ -288,10 +295,12 @@ impl Run {
 }
 
 fn line(report: &StepReport, batch_size: usize, begin: Instant) -> serde_json::Value {
-    let mean = |f: fn(&crate::moe::RouterStats) -> f64| {
+    let mean = |f: fn(&RouterStats) -> f64| {
         let values: Vec<f64> = report.stats.iter().map(|(_, stats)| f(stats)).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
+    let errors = report.stats.iter().filter_map(|(_, stats)| stats.marginal_error);
+    let worst = errors.reduce(f64::max);
     json!({
         "step": report.step + 1,
         "loss": report.loss,
@@ -299,7 +308,11 @@ fn line(report: &StepReport, batch_size: usize, begin: Instant) -> serde_json::V
         "lr": report.lr,
         "grad_norm": report.grad_norm,
         "images_per_second": batch_size as f64 / begin.elapsed().as_secs_f64(),
-        "imbalance": mean(crate::moe::RouterStats::imbalance),
-        "dropped_share": mean(crate::moe::RouterStats::dropped_share),
+        "imbalance": mean(RouterStats::imbalance),
+        "load_variation": mean(RouterStats::load_variation),
+        "router_entropy": mean(RouterStats::entropy),
+        "dropped_share": mean(RouterStats::dropped_share),
+        "unserved_share": mean(RouterStats::unserved_share),
+        "marginal_error": worst,
     })
 }

@@ -111,6 +111,36 @@ fn npz(path: &Path, entries: &[(&str, &[u8])]) {
 }
 
 #[test]
+fn zeros_that_shrank_a_thousandfold_are_read_only_up_to_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zeros.npz");
+    let archive = |megabytes: usize| {
+        let zeros = Array { shape: vec![megabytes << 18], values: vec![0.0; megabytes << 18] };
+        write_npy(&folder.path().join("z.npy"), &zeros).unwrap();
+        let npy = fs::read(folder.path().join("z.npy")).unwrap();
+        let mut archive = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+        archive.start_file("z.npy", zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut archive, &npy).unwrap();
+        archive.finish().unwrap();
+    };
+    archive(32);
+    assert_eq!(read_npz::<f32>(&path).unwrap()["z"].shape, [32 << 18]);
+    archive(96);
+    let refused = read_npz::<f32>(&path).unwrap_err().to_string();
+    let size = fs::metadata(&path).unwrap().len();
+    let most = 32 * size + (64 << 20);
+    assert_eq!(
+        refused,
+        format!(
+            "`{}`: expected `z.npy` to hold at most {most} bytes more, for an archive of {size}, \
+             got {}",
+            path.display(),
+            (96 << 20) + 128
+        )
+    );
+}
+
+#[test]
 fn stored_and_deflated_arrays_of_an_archive_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npz");
