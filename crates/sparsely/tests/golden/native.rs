@@ -13,6 +13,7 @@ use sparsely_tensor::{Pool, Tape};
 
 use crate::agreement::{Agreement, Quantity};
 use crate::case::{Case, fixtures, json, root};
+use crate::run::ROUNDED_LOGITS;
 
 const LOGITS: Quantity = Quantity { name: "logits of a checkpoint", tolerance: 1e-5 };
 /// The whole training state is that of a model with the parameters of this case.
@@ -112,7 +113,9 @@ pub(crate) fn compare_logits(agreement: &mut Agreement) {
         let output =
             vit.forward(&tape, &case.input.values, &Dial::default(), &mut Mode::Eval).unwrap();
         let logits = case.logits_f64.as_ref().expect("the logits of the case");
-        agreement.check(LOGITS, &place, output.logits_bv.values(), &logits.values);
+        let is_rounded = config.moe.as_ref().is_some_and(|moe| moe.through_bf16);
+        let quantity = if is_rounded { ROUNDED_LOGITS } else { LOGITS };
+        agreement.check(quantity, &place, output.logits_bv.values(), &logits.values);
         let back = to_arrays(&config, &slab).unwrap();
         agreement
             .require(bits(&back) == bits(&case.params), || format!("{place}: other arrays back"));

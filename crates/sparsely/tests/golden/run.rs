@@ -13,7 +13,8 @@ use crate::trajectory;
 const LOGITS: Quantity = Quantity { name: "logits", tolerance: 1e-5 };
 // A value near the middle of two bf16 numbers falls to either side with the last bit of an f32, and is then off by
 // 2⁻⁸ of itself; the reference's own f32 differs from its f64 by 1.7e-4 of logits around 1.
-const ROUNDED_LOGITS: Quantity = Quantity { name: "logits rounded through bf16", tolerance: 2e-4 };
+pub(crate) const ROUNDED_LOGITS: Quantity =
+    Quantity { name: "logits rounded through bf16", tolerance: 2e-4 };
 const AUXILIARY: Quantity = Quantity { name: "auxiliary loss", tolerance: 1e-5 };
 // Here the reference is of single precision too.
 const UNROUNDED_LOGITS: Quantity = Quantity { name: "logits without rounding", tolerance: 1e-5 };
