@@ -162,7 +162,7 @@ pub(crate) struct EvalArgs {
     /// Images that are computed together
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<NonZeroUsize>,
-    /// Assumed power of a busy core, where the processor does not tell its energy [default: the run's, 5]
+    /// Watts of a busy core, where the processor does not tell its energy [default: the run's, 5]
     #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
     pub(crate) watts_per_core: Option<f64>,
     /// One line of JSON instead of text
@@ -338,7 +338,7 @@ pub(crate) struct StudyArgs {
     /// Tell arms, FLOPs and the expected time; run and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Assumed power of a busy core, where the processor does not tell its energy [default: 5]
+    /// Watts of a busy core, where the processor does not tell its energy [default: 5]
     #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
     pub(crate) watts_per_core: Option<f64>,
 }

@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 /// The generator that all of the library draws from.
 pub type Rng = ChaCha8Rng;
 
-/// What the random numbers are for. The discriminants are part of what a seed means: never reuse one.
+/// What the random numbers are for. The discriminants are part of what a seed means: never reuse
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {

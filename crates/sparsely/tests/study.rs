@@ -57,7 +57,8 @@ fn arm(name: &str, model: &str, capacity: f64) -> Arm {
     Arm { name: name.into(), model: model.into(), dial }
 }
 
-/// Two models that were trained apart and a dial of one of them; every part of the frame takes part.
+/// Two models that were trained apart and a dial of one of them; every part of the frame takes
+/// part.
 fn tiny() -> Study {
     let comparison = |name: &str, arm: &str, baseline: &str, predicted| Comparison {
         name: name.into(),

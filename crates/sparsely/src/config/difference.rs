@@ -5,8 +5,8 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Result};
 
-/// The `path.to.field=value` that [`apply_set`](super::overlay::apply_set) makes `config` of `base` with;
-/// `None` if it cannot, because `base` has a setting that `config` leaves out.
+/// The `path.to.field=value` that [`apply_set`](super::overlay::apply_set) makes `config` of `base`
+/// with; `None` if it cannot, because `base` has a setting that `config` leaves out.
 ///
 /// # Errors
 ///

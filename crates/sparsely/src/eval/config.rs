@@ -72,7 +72,8 @@ impl EvalConfig {
     }
 }
 
-/// The smallest number of images whose tokens make whole groups; `group` is the model's own if absent.
+/// The smallest number of images whose tokens make whole groups; `group` is the model's own if
+/// absent.
 pub(super) fn group_images(model: &ModelConfig, group: Option<Group>) -> Result<usize> {
     let Some(moe) = &model.moe else { return Ok(1) };
     let (group, length) = (group.unwrap_or(moe.group), model.length());

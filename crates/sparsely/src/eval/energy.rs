@@ -188,7 +188,8 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    /// A folder as the kernel shows it: one `(folder, name, energy_uj, max_energy_range_uj)` a zone.
+    /// A folder as the kernel shows it: one `(folder, name, energy_uj, max_energy_range_uj)` a
+    /// zone.
     fn powercap(zones: &[(&str, &str, u64, u64)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("intel-rapl")).unwrap(); // the control type, not a zone

@@ -140,8 +140,8 @@ impl Initializer {
 
     /// The layout, with the fresh parameters that `seed` stands for.
     ///
-    /// A parameter's start depends on the seed, its name, its shape and how it is initialised, not on the
-    /// parameters around it: models that share a part share its start.
+    /// A parameter's start depends on the seed, its name, its shape and how it is initialised, not
+    /// on the parameters around it: models that share a part share its start.
     pub fn finish(self, seed: u64) -> Slab {
         let layout = std::sync::Arc::new(self.layout);
         let mut slab = Slab::zeros(layout.clone());

@@ -1,8 +1,9 @@
-//! Does Batch Prioritized Routing save accuracy where capacity is short? (V-MoE, arXiv 2106.05974, section 4)
+//! Does Batch Prioritized Routing save accuracy where capacity is short? (V-MoE, arXiv 2106.05974,
+//! section 4)
 //!
-//! A V-MoE is trained with vanilla priority, K = 2 and a capacity factor of 1.05 in groups of 8 images, as in
-//! the paper, and evaluated in groups of 8 images with fewer or more experts and less capacity, with
-//! either priority. Nothing is trained again.
+//! A V-MoE is trained with vanilla priority, K = 2 and a capacity factor of 1.05 in groups of 8
+//! images, as in the paper, and evaluated in groups of 8 images with fewer or more experts and less
+//! capacity, with either priority. Nothing is trained again.
 
 use super::{Arm, Comparison, Curve, Least, Model, Panel, Point, Predicted, Study};
 use crate::data::{AugmentConfig, DataConfig};
@@ -46,7 +47,7 @@ pub fn bpr() -> Study {
         },
         data_note: "Fashion-MNIST as IDX files (on Debian: apt-get install dataset-fashion-mnist)"
             .into(),
-        models: vec![Model { name: MODEL.into(), model, train: recipe([18, 128], [2e-3, 400.0]) }],
+        models: vec![Model { name: MODEL.into(), model, train: recipe([16, 128], [2e-3, 400.0]) }],
         least: Least { epochs: 15, seeds: 2, train_images: 10_000, test_images: 2_000 },
         ..described()
     }
@@ -135,8 +136,8 @@ fn arms() -> Vec<Arm> {
     arms
 }
 
-/// The paper's claim, at the K of the training: the fewer seats, the more BPR saves, and nothing where there
-/// are enough; and that half the seats then cost little.
+/// The paper's claim, at the K of the training: the fewer seats, the more BPR saves, and nothing
+/// where there are enough; and that half the seats then cost little.
 fn comparisons() -> Vec<Comparison> {
     let predicted = [
         (1.0, Predicted::Negligible { below: 0.5 }),

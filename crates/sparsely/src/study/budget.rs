@@ -22,9 +22,9 @@ pub struct Fitted {
     pub shrunk: Vec<String>,
 }
 
-/// The largest form of `study` that takes at most `budget`. Seeds are kept as long as any form with them
-/// fits, since intervals suffer most from their loss; with them, epochs go first, then training and
-/// test images together. None falls below [`Study::least`].
+/// The largest form of `study` that takes at most `budget`. Seeds are kept as long as any form with
+/// them fits, since intervals suffer most from their loss; with them, epochs go first, then
+/// training and test images together. None falls below [`Study::least`].
 ///
 /// # Errors
 /// If the smallest form still takes longer.

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 /// A question, what is trained and measured to answer it, and what the answer is expected to be.
 ///
-/// Every model is trained once for each seed; an arm is a model under a dial. For one seed all models
-/// see the same images in the same order and start with equal weights wherever they have a parameter of
-/// the same name and shape in common, so a difference between arms of a seed is a paired one.
+/// Every model is trained once for each seed; an arm is a model under a dial. For one seed all
+/// models see the same images in the same order and start with equal weights wherever they have a
+/// parameter of the same name and shape in common, so a difference between arms of a seed is a
+/// paired one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Study {

@@ -1,5 +1,5 @@
-//! Trains, evaluates and measures what a plan still lacks. Every finished piece is on disk, so a study that
-//! was stopped or killed goes on with the piece that it was at.
+//! Trains, evaluates and measures what a plan still lacks. Every finished piece is on disk, so a
+//! study that was stopped or killed goes on with the piece that it was at.
 
 use super::rate::now;
 use super::reading::{as_digits, flops_per_image};

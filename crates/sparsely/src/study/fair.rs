@@ -23,8 +23,8 @@ pub struct TrainingCost {
 }
 
 impl Study {
-    /// What training costs, if the study is fair and whole: names are unique and known, all models see
-    /// the same batches, and their training FLOPs are equal to 2 %.
+    /// What training costs, if the study is fair and whole: names are unique and known, all models
+    /// see the same batches, and their training FLOPs are equal to 2 %.
     ///
     /// # Errors
     /// All problems of the description at once; or a configuration that cannot work; or unequal FLOPs.

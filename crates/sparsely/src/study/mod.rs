@@ -1,8 +1,8 @@
 //! Fair comparisons: an experiment is a function that returns a [`Study`].
 //!
-//! A study is planned ([`Plan`]: checked, fitted into a budget, its predictions written down), executed
-//! ([`execute`]: every run resumable) and reported ([`report`]). A new one is a file with a function
-//! that returns its value, and a line in [`all`].
+//! A study is planned ([`Plan`]: checked, fitted into a budget, its predictions written down),
+//! executed ([`execute`]: every run resumable) and reported ([`report`]). A new one is a file with
+//! a function that returns its value, and a line in [`all`].
 
 mod bpr;
 mod budget;

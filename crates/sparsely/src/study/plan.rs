@@ -44,8 +44,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Opens the data, checks everything, measures the machine and fits the study into the budget. Writes
-    /// nothing.
+    /// Opens the data, checks everything, measures the machine and fits the study into the budget.
+    /// Writes nothing.
     ///
     /// # Errors
     /// If the data cannot be used, the study is not fair, or the budget is too small.
@@ -79,8 +79,8 @@ impl Plan {
         })
     }
 
-    /// The plan that lies in `folder`, which must have been asked for by the same `request`; or a new one,
-    /// not yet written.
+    /// The plan that lies in `folder`, which must have been asked for by the same `request`; or a
+    /// new one, not yet written.
     ///
     /// # Errors
     /// As of [`Plan::new`], or if a plan lies there that is damaged or was asked for otherwise.

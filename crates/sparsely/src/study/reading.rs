@@ -25,8 +25,8 @@ pub struct Reading {
     pub loss: f64,
     /// Share of the choices that found no seat.
     pub dropped_share: f64,
-    /// FLOPs of the forward pass of an image, by the cost model from the pairs of tokens and experts
-    /// that were computed.
+    /// FLOPs of the forward pass of an image, by the cost model from the pairs of tokens and
+    /// experts that were computed.
     pub flops_per_image: f64,
     /// For each test image in order, 1 if its label had the largest logit, 0 if not.
     pub is_right: String,

@@ -107,7 +107,8 @@ impl DecidingUnit {
     }
 }
 
-/// A comparison and what it says. Differences are arm minus baseline, in percentage points of top-1.
+/// A comparison and what it says. Differences are arm minus baseline, in percentage points of
+/// top-1.
 #[derive(Clone, Debug, Serialize)]
 pub struct ComparisonResult {
     /// What was compared.

@@ -50,7 +50,8 @@ impl Model {
 }
 
 impl Study {
-    /// Opens the data as the first seed splits them, and takes over what they decide about the models.
+    /// Opens the data as the first seed splits them, and takes over what they decide about the
+    /// models.
     ///
     /// # Errors
     /// If the data cannot be used.

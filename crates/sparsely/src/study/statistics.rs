@@ -2,18 +2,20 @@
 //!
 //! # What is resampled
 //!
-//! A claim about *training* (one recipe against another) is about runs that were not made, so the unit is
-//! the run: one difference for each seed. A claim about *trained models* (one dial against another) is
-//! about images that were not seen, so the unit is the image, or the group of images that compete for the
-//! same seats, with the differences of all seeds averaged for each image first: the models are given.
+//! A claim about *training* (one recipe against another) is about runs that were not made, so the
+//! unit is the run: one difference for each seed. A claim about *trained models* (one dial against
+//! another) is about images that were not seen, so the unit is the image, or the group of images
+//! that compete for the same seats, with the differences of all seeds averaged for each image
+//! first: the models are given.
 //!
 //! # Few units
 //!
-//! The percentile bootstrap (Efron 1979) of the mean of n values is too narrow for small n: it leaves
-//! out the factor √(n/(n−1)) and uses the normal instead of Student's quantile (Hesterberg 2015, arXiv
-//! 1411.5279). He corrects the level, which for fewer than about ten units would lie beyond
-//! all resamples; here the distances from the mean are stretched by the same factor instead,
-//! t(n−1)/z · √(n/(n−1)). With three units that is 2.69 times the range of the data around their mean.
+//! The percentile bootstrap (Efron 1979) of the mean of n values is too narrow for small n: it
+//! leaves out the factor √(n/(n−1)) and uses the normal instead of Student's quantile (Hesterberg
+//! 2015, arXiv 1411.5279). He corrects the level, which for fewer than about ten units would lie
+//! beyond all resamples; here the distances from the mean are stretched by the same factor instead,
+//! t(n−1)/z · √(n/(n−1)). With three units that is 2.69 times the range of the data around their
+//! mean.
 
 use crate::rng::Rng;
 use rand::Rng as _;
@@ -102,8 +104,8 @@ pub fn standard_error(units: &[Unit]) -> f64 {
 }
 
 /// The smallest true difference that a two-sided test at 5 % would have seen with a chance of 80 %:
-/// (t(0.975) + t(0.8)) · standard error, n−1 degrees of freedom (Bloom 1995). `None` for fewer than two
-/// units.
+/// (t(0.975) + t(0.8)) · standard error, n−1 degrees of freedom (Bloom 1995). `None` for fewer than
+/// two units.
 pub fn detectable(units: &[Unit]) -> Option<f64> {
     if units.len() < 2 {
         return None;

@@ -115,23 +115,8 @@ fn what_was_run(page: &mut String, plan: &Plan, results: &Results) -> Result<()>
                 .into(),
         );
     }
-    match &study.tuning {
-        Some(tuning) => item(format!(
-            "Learning rates: each model had one trial for each of {:?} at {} of the length with \
-             seed {}, chosen on validation images.",
-            tuning.lr_peaks, tuning.length, tuning.seed
-        )),
-        None => item("No setting was tuned.".into()),
-    }
-    for trial in &results.trials {
-        item(format!(
-            "Trial of `{}` at {}: validation top-1 {:.2} %, loss {:.4}.",
-            trial.model,
-            trial.lr_peak,
-            100.0 * trial.validation_top1,
-            trial.validation_loss
-        ));
-    }
+    line(page, &tuning(study, results));
+    let mut item = |text: String| line(page, &format!("- {text}"));
     let seeds = || results.arms.iter().flat_map(|arm| &arm.seeds);
     item(format!("Evaluated by {}.", one_or_more(seeds().map(|seed| &seed.program))));
     item(format!(
@@ -144,6 +129,26 @@ fn what_was_run(page: &mut String, plan: &Plan, results: &Results) -> Result<()>
     ));
     line(page, "");
     Ok(())
+}
+
+/// How learning rates came about, as items.
+fn tuning(study: &Study, results: &Results) -> String {
+    let Some(tuning) = &study.tuning else { return "- No setting was tuned.".into() };
+    let mut items = vec![format!(
+        "- Learning rates: each model had one trial for each of {:?} at {} of the length with seed {}, \
+         chosen on validation images.",
+        tuning.lr_peaks, tuning.length, tuning.seed
+    )];
+    items.extend(results.trials.iter().map(|trial| {
+        format!(
+            "- Trial of `{}` at {}: validation top-1 {:.2} %, loss {:.4}.",
+            trial.model,
+            trial.lr_peak,
+            100.0 * trial.validation_top1,
+            trial.validation_loss
+        )
+    }));
+    items.join("\n")
 }
 
 fn arms(page: &mut String, results: &Results) {
@@ -179,7 +184,8 @@ fn how_to_read(page: &mut String, study: &Study, results: &Results) {
     let mut item = |text: String| line(page, &format!("- {text}"));
     let units: BTreeSet<_> = results.comparisons.iter().map(|found| found.unit.name()).collect();
     if units.contains(DecidingUnit::Images.name()) {
-        let together = one_or_more(results.comparisons.iter().map(|found| found.images_per_unit));
+        let of_images = results.comparisons.iter().filter(|c| c.unit == DecidingUnit::Images);
+        let together = one_or_more(of_images.map(|found| found.images_per_unit));
         item(format!(
             "Unit `images`: both arms are the same trained models, so the claim is about these {} models \
              on images that were not seen. Differences are averaged over seeds for each image; \

@@ -17,10 +17,11 @@ pub enum Verdict {
     LargerOfThatSign,
     /// The interval holds 0 and is narrower than the predicted difference, which it rules out.
     RuledOut,
-    /// The whole interval has the other sign; or a difference that matters where none was predicted.
+    /// The whole interval has the other sign; or a difference that matters where none was
+    /// predicted.
     AgainstPrediction,
-    /// The interval cannot tell the predicted difference from none, or one that matters from one that
-    /// does not.
+    /// The interval cannot tell the predicted difference from none, or one that matters from one
+    /// that does not.
     CannotTell,
 }
 

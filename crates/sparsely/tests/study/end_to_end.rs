@@ -112,7 +112,8 @@ fn check_report(plan: &Plan, folder: &Folder) {
         assert!(inside.low <= found.difference && found.difference <= inside.high);
         assert!(found.detectable.unwrap() > 0.0);
     }
-    // Seats for a quarter of the choices: at least three quarters of them are dropped, and cost nothing.
+    // Seats for a quarter of the choices: at least three quarters of them are dropped, and cost
+    // nothing.
     let [_, bpr, short] = &results.arms[..] else { panic!("three arms") };
     assert!(short.dropped_share > 0.74, "{}", short.dropped_share);
     assert!(short.flops_per_image < bpr.flops_per_image);

@@ -53,7 +53,8 @@ fn epochs_go_first_then_images_then_seeds() {
     assert_eq!(epochs.shrunk, ["15 of 20 epochs"]);
     assert_eq!(epochs.study.models[0].train.length, Span::Epochs { n: 15 });
     assert_eq!(epochs.study.models[0].train.schedule.warmup_steps, 30);
-    // 0.9 · 500 = 450 < 600: 729 images (1000 · 0.9³) are 7 steps, 4 × 15 × 7 = 420; 810 would be 480.
+    // 0.9 · 500 = 450 < 600: 729 images (1000 · 0.9³) are 7 steps, 4 × 15 × 7 = 420; 810 would be
+    // 480.
     let images = fitted(500).unwrap();
     assert_eq!(
         images.shrunk,
@@ -61,8 +62,8 @@ fn epochs_go_first_then_images_then_seeds() {
     );
     assert_eq!(images.sizes, Sizes { train: 729, validation: 0, test: 291 });
     assert_eq!(images.study.data.max_train_images, Some(729));
-    // 0.9 · 200 = 180: even 500 images are 15 × 5 = 75 a seed, too much for three. Two have 90 each:
-    // 656 images (1000 · 0.9⁴) are 6 steps, 15 × 6 = 90.
+    // 0.9 · 200 = 180: even 500 images are 15 × 5 = 75 a seed, too much for three. Two have 90
+    // each: 656 images (1000 · 0.9⁴) are 6 steps, 15 × 6 = 90.
     let seeds = fitted(200).unwrap();
     assert_eq!(
         seeds.shrunk,
