@@ -1,5 +1,9 @@
 //! What can be typed.
 
+mod cost;
+
+pub(crate) use cost::{ClusterArgs, CostArgs, PaperArg};
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sparsely::moe::{Capacity, Dial, Group, Priority};
 use std::num::NonZeroUsize;
@@ -31,8 +35,13 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Write a run's model for another program
     Export(ExportArgs),
+    /// What a model costs, without running it: parameters, FLOPs, memory, bytes; or a plan to train
+    /// it on many devices
+    Cost(CostArgs),
     /// Measure this machine
     Bench(BenchArgs),
+    /// Compare fairly: run a study, or go on with it; without a name, list what there is
+    Study(StudyArgs),
 }
 
 #[derive(ClapArgs)]
@@ -150,9 +159,17 @@ pub(crate) struct EvalArgs {
     /// Images that are computed together
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<NonZeroUsize>,
+    /// Assumed power of a busy core, where the processor does not tell its energy [default: the run's, 5]
+    #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
+    pub(crate) watts_per_core: Option<f64>,
     /// One line of JSON instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn parse_watts(text: &str) -> Result<f64, String> {
+    let watts = text.parse().ok().filter(|watts: &f64| watts.is_finite() && *watts > 0.0);
+    watts.ok_or("expected a number above 0".into())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -298,4 +315,25 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchKind {
     /// Whole training steps
     Train,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct StudyArgs {
+    /// Which study
+    pub(crate) name: Option<String>,
+    /// Another place of its data: a folder, or `digits`
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<String>,
+    /// Where it goes, and is gone on with [default: studies/NAME]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Make it small enough for this time, such as 60m, and say what that took away
+    #[arg(long, value_name = "TIME")]
+    pub(crate) budget: Option<String>,
+    /// Tell arms, FLOPs and the expected time; run and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Assumed power of a busy core, where the processor does not tell its energy [default: 5]
+    #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
+    pub(crate) watts_per_core: Option<f64>,
 }

@@ -12,13 +12,16 @@ macro_rules! say {
 mod args;
 mod commands;
 mod progress;
+mod quantity;
+mod table;
 
 use anyhow::{Context, Result};
 use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Exit code of an answer that is no: a run that was stopped before its end.
+/// Exit code of an answer that is no: a run that was stopped before its end, a plan that does not
+/// fit.
 const NO: u8 = 1;
 /// Exit code of an error.
 const ERROR: u8 = 2;
@@ -49,7 +52,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Logits(args) => commands::logits::run(&args),
         Command::Import(args) => commands::import::run(&args.format),
         Command::Export(args) => commands::export::run(&args.format),
+        Command::Cost(args) => commands::cost::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Study(args) => commands::study::run(&args),
     }
 }
 

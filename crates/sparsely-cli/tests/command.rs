@@ -4,8 +4,12 @@
 mod bad_input;
 #[path = "command/checkpoints.rs"]
 mod checkpoints;
+#[path = "command/cost.rs"]
+mod cost;
 #[path = "command/interruption.rs"]
 mod interruption;
+#[path = "command/study.rs"]
+mod study;
 #[path = "command/use_of_a_run.rs"]
 mod use_of_a_run;
 

@@ -6,6 +6,7 @@
 //! every kernel writes the whole of its output.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One cache line; the unit of allocation, so that every buffer is aligned for the widest loads.
@@ -42,6 +43,14 @@ impl DType {
 #[derive(Clone, Default)]
 pub struct Pool {
     free: Arc<Mutex<HashMap<usize, Vec<Vec<Line>>>>>,
+    used: Arc<Usage>,
+}
+
+/// Bytes of the elements of buffers, without what sizes are rounded up by.
+#[derive(Default)]
+struct Usage {
+    now: AtomicUsize,
+    peak: AtomicUsize,
 }
 
 impl Pool {
@@ -61,7 +70,20 @@ impl Pool {
         if cfg!(debug_assertions) {
             bytemuck::cast_slice_mut::<Line, u8>(&mut lines).fill(0xff);
         }
+        let bytes = len * dtype.bytes();
+        let now = self.used.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.used.peak.fetch_max(now, Ordering::Relaxed);
         Buffer { lines, dtype, len, pool: self.clone() }
+    }
+
+    /// Bytes of the elements of all buffers in use.
+    pub fn used_bytes(&self) -> usize {
+        self.used.now.load(Ordering::Relaxed)
+    }
+
+    /// The most that [`Pool::used_bytes`] has been.
+    pub fn peak_bytes(&self) -> usize {
+        self.used.peak.load(Ordering::Relaxed)
     }
 
     /// A buffer of `len` f32 zeros.
@@ -159,6 +181,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
+        self.pool.used.now.fetch_sub(self.len * self.dtype.bytes(), Ordering::Relaxed);
         self.pool.lock().entry(lines.len()).or_default().push(lines);
     }
 }
@@ -178,6 +201,16 @@ mod tests {
         let pool = Pool::new();
         let address = pool.take(DType::F32, 1000).as_f32().as_ptr();
         assert_eq!(pool.take(DType::F32, 1000).as_f32().as_ptr(), address);
+    }
+
+    #[test]
+    fn a_pool_knows_what_is_used_and_was_used_at_most() {
+        let pool = Pool::new();
+        let floats = pool.take(DType::F32, 10);
+        drop(pool.take(DType::Bf16, 10));
+        assert_eq!((pool.used_bytes(), pool.peak_bytes()), (40, 60));
+        drop(floats);
+        assert_eq!((pool.used_bytes(), pool.peak_bytes()), (0, 60));
     }
 
     #[test]

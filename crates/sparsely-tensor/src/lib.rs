@@ -35,6 +35,7 @@ mod tape;
 
 pub use buffer::{Buffer, DType, Pool};
 pub use error::{Error, Result};
+pub use kernel::count::macs;
 pub use kernel::elementwise::Activation;
 pub use ops::{CrossEntropy, GroupedWeights, RowGroups};
 pub use shape::Shape;

@@ -15,11 +15,12 @@
 //! # Floors
 //!
 //! A module imports only from floors below its own (a test holds that):
-//! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval` · `train`.
+//! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval cost` · `train` · `study`.
 
 pub mod attention;
 pub mod checkpoint;
 pub mod config;
+pub mod cost;
 pub mod data;
 pub mod error;
 pub mod eval;
@@ -27,6 +28,7 @@ pub mod model;
 pub mod moe;
 pub mod nn;
 pub mod rng;
+pub mod study;
 pub mod train;
 
 pub use error::{Error, Result};

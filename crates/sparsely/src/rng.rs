@@ -15,7 +15,7 @@ pub type Rng = ChaCha8Rng;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
-    /// Initial parameters; the counter is the parameter's index in the layout.
+    /// Initial parameters; the counter is [`counter_of`] the parameter's name.
     Init = 1,
     /// Order of the training images; the counter is the epoch.
     DataOrder = 2,
@@ -25,6 +25,10 @@ pub enum Purpose {
     Model = 4,
     /// Choice of validation images out of a training split; the counter is 0.
     Split = 5,
+    /// Resampling of seeds and images for intervals; the counter is the comparison.
+    Bootstrap = 6,
+    /// Choice of the training images that a smaller run keeps; the counter is 0.
+    Subset = 7,
 }
 
 /// The generator for `purpose` at `counter` (a step, an epoch, an index) under `seed`.
@@ -42,4 +46,16 @@ pub fn stream(seed: u64, purpose: Purpose, counter: u64) -> Rng {
     key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());
     key[16..24].copy_from_slice(&counter.to_le_bytes());
     Rng::from_seed(key)
+}
+
+/// A counter for what has a name instead of a number: FNV-1a (Fowler, Noll, Vo) in 64 bits.
+///
+/// ```
+/// // The published value for one letter.
+/// assert_eq!(sparsely::rng::counter_of("a"), 0xaf63_dc4c_8601_ec8c);
+/// ```
+pub fn counter_of(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

@@ -15,9 +15,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
     } else if config.data.source.is_empty() {
         bail!("the model was imported without images: name a folder with --data");
     }
-    config.eval.dial = dial(&args.dial, &model, config.eval.dial)?;
+    config.eval.dial = dial(&args.dial, model.config(), config.eval.dial)?;
     if let Some(batch) = args.batch {
         config.eval.batch_size = batch.get();
+    }
+    if let Some(watts) = args.watts_per_core {
+        config.eval.watts_per_core = watts;
     }
     let dataset = Dataset::open(&config.data, Some(saved.model.image_size), config.seed)?;
     if dataset.channels != saved.model.channels {
@@ -70,6 +73,8 @@ fn print(name: &str, evaluation: &Evaluation) {
     say!("top-5 {:.1} %", 100.0 * evaluation.top5);
     say!("loss {:.4}", evaluation.loss);
     say!("time {:.3} ms/image", 1e3 * evaluation.seconds_per_image);
+    let (millijoules, source) = (1e3 * evaluation.joules_per_image, evaluation.energy_source);
+    say!("energy {millijoules:.3} mJ/image, {source}");
     for layer in &evaluation.layers {
         say!(
             "block {}: dropped {:.1} %, imbalance {:.2}, capacity factor {:.2}, load {:?}",

@@ -1,18 +1,20 @@
 //! One verb a file.
 
 pub(crate) mod bench;
+pub(crate) mod cost;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod logits;
 pub(crate) mod predict;
+pub(crate) mod study;
 pub(crate) mod train;
 
 use crate::args::DialArgs;
 use anyhow::{Result, bail};
 use sparsely::checkpoint::RunFolder;
 use sparsely::eval::SavedModel;
-use sparsely::model::Vit;
+use sparsely::model::{ModelConfig, Vit};
 use sparsely::moe::Dial;
 use sparsely::train::RunConfig;
 use sparsely_tensor::Slab;
@@ -36,8 +38,8 @@ impl Trained {
 }
 
 /// `base` with the routing that was asked for; refused for a model without experts.
-pub(crate) fn dial(args: &DialArgs, model: &Vit, base: Dial) -> Result<Dial> {
-    if model.config().moe.is_none() && !args.is_empty() {
+pub(crate) fn dial(args: &DialArgs, model: &ModelConfig, base: Dial) -> Result<Dial> {
+    if model.moe.is_none() && !args.is_empty() {
         bail!("routing was asked of a dense model: it has no experts");
     }
     Ok(args.over(base))

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 pub(crate) fn run(args: &PredictArgs) -> Result<ExitCode> {
     let Trained { mut config, saved, model, params } = Trained::load(&args.run)?;
-    config.eval.dial = dial(&args.dial, &model, config.eval.dial)?;
+    config.eval.dial = dial(&args.dial, model.config(), config.eval.dial)?;
     let (size, channels) = (saved.model.image_size, saved.model.channels);
 
     // A file that cannot be read must not take the others' answers with it.

@@ -57,7 +57,7 @@ fn configure(args: &TrainArgs) -> Result<RunConfig> {
 }
 
 /// Becomes true with the first Ctrl-C or SIGTERM; the second one ends the program at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+pub(crate) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {

@@ -1,6 +1,6 @@
 //! Loops over whole slices. Lengths are equal by contract of the callers.
 
-use super::isa::simd;
+use super::isa::{Isa, simd};
 use super::math;
 use rayon::prelude::*;
 
@@ -30,6 +30,15 @@ simd! {
 }
 
 simd! {
+    /// `y *= a`.
+    pub(crate) fn scale<I>(y: &mut [f32], a: f32) {
+        for y in y {
+            *y *= a;
+        }
+    }
+}
+
+simd! {
     pub(crate) fn dot<I>(x: &[f32], y: &[f32]) -> f32 {
         super::reduce::dot::<I>(x, y)
     }
@@ -48,52 +57,60 @@ pub enum Activation {
     Tanh,
 }
 
-simd! {
-    /// `y = act(x)`.
-    pub(crate) fn activate<I>(act: Activation, x: &[f32], y: &mut [f32]) {
-        // Plain loops: the closure of a `for_each` may be compiled without the instruction set.
-        let pairs = y.iter_mut().zip(x);
-        match act {
-            Activation::Identity => {
-                for (y, x) in pairs {
-                    *y = *x;
-                }
+/// `y = act(x)`, in a function that is compiled for an instruction set.
+#[inline(always)]
+pub(super) fn activate_row<I: Isa>(act: Activation, x: &[f32], y: &mut [f32]) {
+    // Plain loops: the closure of a `for_each` may be compiled without the instruction set.
+    let pairs = y.iter_mut().zip(x);
+    match act {
+        Activation::Identity => {
+            for (y, x) in pairs {
+                *y = *x;
             }
-            Activation::Gelu => {
-                for (y, x) in pairs {
-                    *y = math::gelu::<I>(*x);
-                }
+        }
+        Activation::Gelu => {
+            for (y, x) in pairs {
+                *y = math::gelu::<I>(*x);
             }
-            Activation::Tanh => {
-                for (y, x) in pairs {
-                    *y = math::tanh::<I>(*x);
-                }
+        }
+        Activation::Tanh => {
+            for (y, x) in pairs {
+                *y = math::tanh::<I>(*x);
+            }
+        }
+    }
+}
+
+/// `d *= act'(x)`, in a function that is compiled for an instruction set.
+#[inline(always)]
+pub(super) fn scale_by_slope<I: Isa>(act: Activation, x: &[f32], d: &mut [f32]) {
+    let pairs = d.iter_mut().zip(x);
+    match act {
+        Activation::Identity => {}
+        Activation::Gelu => {
+            for (d, x) in pairs {
+                *d *= math::gelu_slope::<I>(*x);
+            }
+        }
+        Activation::Tanh => {
+            for (d, x) in pairs {
+                let t = math::tanh::<I>(*x);
+                *d *= I::fma(-t, t, 1.0);
             }
         }
     }
 }
 
 simd! {
-    /// `dx = scale · dy · act'(x)`, overwriting `dy`.
-    pub(crate) fn activate_backward<I>(act: Activation, x: &[f32], scale: f32, dy: &mut [f32]) {
-        let pairs = dy.iter_mut().zip(x);
-        match act {
-            Activation::Identity => {
-                for (d, _) in pairs {
-                    *d *= scale;
-                }
-            }
-            Activation::Gelu => {
-                for (d, x) in pairs {
-                    *d = scale * *d * math::gelu_slope::<I>(*x);
-                }
-            }
-            Activation::Tanh => {
-                for (d, x) in pairs {
-                    let t = math::tanh::<I>(*x);
-                    *d = scale * *d * I::fma(-t, t, 1.0);
-                }
-            }
-        }
+    /// `y = act(x)`.
+    pub(crate) fn activate<I>(act: Activation, x: &[f32], y: &mut [f32]) {
+        activate_row::<I>(act, x, y);
+    }
+}
+
+simd! {
+    /// `d *= act'(x)`.
+    pub(crate) fn activate_backward<I>(act: Activation, x: &[f32], d: &mut [f32]) {
+        scale_by_slope::<I>(act, x, d);
     }
 }

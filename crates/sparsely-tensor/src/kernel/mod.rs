@@ -1,10 +1,13 @@
 //! Kernels on slices. They know strides and instruction sets; they do not know the tape.
 
-#[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod count;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod isa;
 pub(crate) mod math;
+#[cfg(target_arch = "x86_64")]
+mod product;
 pub(crate) mod reduce;
+#[cfg(target_arch = "x86_64")]
+mod register;
 pub(crate) mod scratch;

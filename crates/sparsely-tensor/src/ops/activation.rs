@@ -23,7 +23,7 @@ impl<'t> Var<'t> {
                 tasks.zip(x.value.as_f32().par_chunks(TASK)).for_each(|((dx, dy), x)| {
                     with_scratch(dy.len(), |d| {
                         d.copy_from_slice(dy);
-                        activate_backward(act, x, 1.0, d);
+                        activate_backward(act, x, d);
                         match write {
                             Write::Replace => dx.copy_from_slice(d),
                             Write::Add => add_slice(dx, d),

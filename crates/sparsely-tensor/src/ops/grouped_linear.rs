@@ -5,8 +5,11 @@
 //! are (group × block of rows), larger groups first; they depend on the lists alone.
 
 use super::linear::{Saved, panel_rows};
-use crate::kernel::elementwise::{Activation, activate, activate_backward, add_slice, axpy, dot};
-use crate::kernel::gemm::{ROW_BLOCK, gemm, gemm_by_tiles, mat, mat_mut};
+use crate::kernel::count::add_macs;
+use crate::kernel::elementwise::{
+    Activation, activate, activate_backward, add_slice, axpy, dot, scale,
+};
+use crate::kernel::gemm::{Finish, Left, ROW_BLOCK, Start, add_outer, gemm, mat, mat_mut, product};
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
 use crate::tape::{Var, Write};
@@ -173,12 +176,13 @@ impl<'t> Var<'t> {
         let (x, w, b) = (self.values(), tape.slab().view(&weights.w), tape.slab().view(&weights.b));
         cut(groups.blocks(), z.as_f32_mut(), o).into_par_iter().for_each(|(block, z)| {
             let rows = &groups.rows[block.entries.clone()];
-            let b = &b[block.group * o..][..o];
-            z.chunks_mut(o).for_each(|z| z.copy_from_slice(b));
+            let bias = Some(&b[block.group * o..][..o]);
             with_scratch(rows.len() * i, |gathered| {
                 gather(x, rows, i, gathered);
-                let w = mat(&w[block.group * i * o..], i, o);
-                gemm(mat_mut(z, rows.len(), o), Write::Add, mat(gathered, rows.len(), i), w);
+                let w = mat(&w[block.group * i * o..], i, o).into();
+                let start = Start::Terms { bias, residual: None };
+                let gathered = mat(gathered, rows.len(), i).into();
+                product(mat_mut(z, rows.len(), o), start, gathered, &w, Finish::None);
             });
         });
 
@@ -196,7 +200,7 @@ impl<'t> Var<'t> {
                 });
             }
             let dw = backward.param_grad(&weights.w);
-            gather_backward_weights(&groups, x.value.as_f32(), dz.as_f32(), dw, [i, o]);
+            gather_backward_weights(&groups, [x.value.as_f32(), dz.as_f32()], dw, [i, o]);
             let db = backward.param_grad(&weights.b);
             db.par_chunks_mut(o).enumerate().for_each(|(group, db)| {
                 let Range { start, end } = groups.group(group);
@@ -236,13 +240,10 @@ impl<'t> Var<'t> {
         let z = self.values();
         cut(groups.blocks(), y_n.as_f32_mut(), o).into_par_iter().for_each(|(block, y)| {
             let rows = block.entries.len();
-            let b = &b[block.group * o..][..o];
-            y.chunks_mut(o).for_each(|y| y.copy_from_slice(b));
-            with_scratch(rows * i, |u| {
-                activate(act, &z[block.entries.start * i..block.entries.end * i], u);
-                let w = mat(&w[block.group * i * o..], i, o);
-                gemm(mat_mut(y, rows, o), Write::Add, mat(u, rows, i), w);
-            });
+            let start = Start::Terms { bias: Some(&b[block.group * o..][..o]), residual: None };
+            let w = mat(&w[block.group * i * o..], i, o).into();
+            let u = Left { values: mat(&z[block.entries.start * i..], rows, i), act };
+            product(mat_mut(y, rows, o), start, u, &w, Finish::None);
         });
         let mut y = tape.take(shape.len());
         let start = match residual {
@@ -297,6 +298,7 @@ fn combine(
     write: Write,
 ) {
     const ROWS: usize = 64;
+    add_macs(gates.map_or(0, <[f32]>::len) * width);
     out.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, out)| {
         if write == Write::Replace {
             out.fill(0.0);
@@ -331,8 +333,7 @@ fn gather_backward_rows(
 /// dW_e += gather(x)ᵀ dz_e.
 fn gather_backward_weights(
     groups: &RowGroups,
-    x: &[f32],
-    dz: &[f32],
+    [x, dz]: [&[f32]; 2],
     dw: &mut [f32],
     [i, o]: [usize; 2],
 ) {
@@ -342,9 +343,8 @@ fn gather_backward_weights(
             let rows = &groups.rows[first..(first + CHUNK).min(end)];
             with_scratch(rows.len() * i, |gathered| {
                 gather(x, rows, i, gathered);
-                let x_t = mat(gathered, rows.len(), i).transpose();
-                let dz = mat(&dz[first * o..], rows.len(), o);
-                gemm_by_tiles(mat_mut(dw, i, o), Write::Add, x_t, dz);
+                let x = mat(gathered, rows.len(), i);
+                add_outer(dw, Activation::Identity, x, mat(&dz[first * o..], rows.len(), o));
             });
         }
     });
@@ -380,7 +380,8 @@ fn scatter_backward_rows(
                 let (z, du) = (&z[n * i..][..i], &mut dz[r * i..][..i]);
                 activate(act, z, u);
                 dg[r] = dot(u, du) + dot(b, &dy_n[r * o..][..o]);
-                activate_backward(act, z, gates[n], du);
+                activate_backward(act, z, du);
+                scale(du, gates[n]);
             }
         });
     });

@@ -1,3 +1,4 @@
 //! Configurations as typed values, and how single settings of them are changed by text.
 
+pub mod difference;
 pub mod overlay;

@@ -20,6 +20,12 @@ pub struct DataConfig {
     /// Share of the images held out of training for validation, in `[0, 0.5]`, where the source
     /// has no validation images of its own.
     pub validation_fraction: f64,
+    /// Most training images; of a larger set a share of each class is drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_train_images: Option<usize>,
+    /// Most test images; of a larger set a share of each class is drawn, the same for every seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_test_images: Option<usize>,
     /// How training images are disturbed; evaluation never is.
     pub augment: AugmentConfig,
 }
@@ -47,6 +53,8 @@ impl Default for DataConfig {
             image_column: String::new(),
             label_column: String::new(),
             validation_fraction: 0.1,
+            max_train_images: None,
+            max_test_images: None,
             augment: AugmentConfig::default(),
         }
     }
@@ -62,6 +70,12 @@ impl DataConfig {
         if !(0.0..=0.5).contains(&self.validation_fraction) {
             let got = self.validation_fraction;
             problems.push(format!("`validation_fraction` must be in [0, 0.5], got {got}"));
+        }
+        let limits = [("train", self.max_train_images), ("test", self.max_test_images)];
+        for (split, _) in limits.iter().filter(|(_, limit)| *limit == Some(0)) {
+            problems.push(format!(
+                "`max_{split}_images` must be at least 1; leave it out for all images"
+            ));
         }
         problems.extend(self.augment.problems());
         problems

@@ -50,7 +50,11 @@ impl Dataset {
         let published = source::read(config)?;
         let name = published.name.clone();
         let class_names = published.class_names.clone();
-        let division = Division::of(published, config.validation_fraction, seed);
+        let division = Division::of(published, config.validation_fraction, seed).limited(
+            config.max_train_images,
+            config.max_test_images,
+            seed,
+        );
         let survey = Survey::of(&division)?;
         let size = image_size.or(survey.native_size).ok_or_else(|| size_needed(config))?;
         let shape = ImageShape::new(size, if survey.is_grey { 1 } else { 3 })?;

@@ -53,6 +53,26 @@ impl Division {
     }
 }
 
+impl Division {
+    /// Keeps at most so many training and test images, of each class its share.
+    pub(crate) fn limited(mut self, train: Option<usize>, test: Option<usize>, seed: u64) -> Self {
+        self.train = at_most(train, self.train, seed);
+        self.test = at_most(test, self.test, TEST_SEED);
+        self
+    }
+}
+
+fn at_most(limit: Option<usize>, all: Labelled, seed: u64) -> Labelled {
+    match limit {
+        Some(limit) if limit < all.labels.len() => {
+            // Half an image more, so that rounding cannot make it one less.
+            let fraction = (limit as f64 + 0.5) / all.labels.len() as f64;
+            hold_out(all, fraction, &mut stream(seed, Purpose::Subset, 0)).1
+        }
+        _ => all,
+    }
+}
+
 /// What stays and what is held out, each in the source's order.
 fn hold_out(all: Labelled, fraction: f64, draw: &mut Rng) -> (Labelled, Labelled) {
     let is_held = choose_by_class(&all.labels, fraction, draw);
@@ -127,6 +147,32 @@ mod tests {
             format!("{:?}", Division::of(published, 0.2, seed).test)
         };
         assert_eq!(test_of(0), test_of(1));
+    }
+
+    #[test]
+    fn a_limit_keeps_that_many_images_and_the_same_test_images_for_every_seed() {
+        let labels: Vec<u32> = (0..90).map(|index| index % 3).collect();
+        let part = || Labelled {
+            images: (0..90).map(|i| StoredImage::File(i.to_string().into())).collect(),
+            labels: labels.clone(),
+        };
+        let published = || Published {
+            validation: Some(part()),
+            test: Some(part()),
+            train: part(),
+            ..published(0, false, false)
+        };
+        let limited = |seed| Division::of(published(), 0.1, seed).limited(Some(30), Some(7), seed);
+        let [one, other] = [limited(0), limited(1)];
+        assert_eq!(one.train.labels.iter().filter(|label| **label == 0).count(), 10);
+        assert_eq!((one.train.labels.len(), one.validation.labels.len()), (30, 90));
+        assert_eq!(one.test.labels.len(), 7);
+        assert_eq!(format!("{:?}", one.test), format!("{:?}", other.test));
+        assert_ne!(format!("{:?}", one.train), format!("{:?}", other.train));
+        assert_eq!(
+            Division::of(published(), 0.1, 0).limited(Some(200), None, 0).train.labels.len(),
+            90
+        );
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! One pass over a split.
 
-use super::EvalConfig;
+use super::{EnergySource, EvalConfig, Meter};
 use crate::Result;
 use crate::data::{Batch, Split, sequential};
 use crate::model::Vit;
@@ -26,8 +26,18 @@ pub struct Evaluation {
     pub dropped_share: f64,
     /// Median over batches of the seconds of an image, decoding not counted.
     pub seconds_per_image: f64,
+    /// Mean joules of an image, decoding not counted.
+    pub joules_per_image: f64,
+    /// Where they come from.
+    pub energy_source: EnergySource,
     /// One for each MoE layer.
     pub layers: Vec<LayerLoad>,
+    /// What each router did, with its block's index.
+    #[serde(skip)]
+    pub stats: Vec<(usize, RouterStats)>,
+    /// Whether the label has the largest logit, for each image.
+    #[serde(skip)]
+    pub is_right: Vec<bool>,
 }
 
 /// What the router of one layer did.
@@ -57,7 +67,7 @@ pub fn evaluate(
     loss: CrossEntropy,
 ) -> Result<Evaluation> {
     let pool = Pool::new();
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(Meter::open(config.watts_per_core));
     let unit = config.group_images(model.config())?;
     for batch in sequential(split, config.batch_size.next_multiple_of(unit))? {
         let batch = batch?;
@@ -69,14 +79,18 @@ pub fn evaluate(
 }
 
 /// The images that whole groups of `unit` take, and the rest as one smaller group.
-fn parts(images: usize, unit: usize, dial: Dial) -> impl Iterator<Item = (Range<usize>, Dial)> {
+pub(super) fn parts(
+    images: usize,
+    unit: usize,
+    dial: Dial,
+) -> impl Iterator<Item = (Range<usize>, Dial)> {
     let rest = images % unit;
     let small = Dial { group: Some(Group::Images { n: rest }), ..dial };
     let parts = [(0..images - rest, dial), (images - rest..images, small)];
     parts.into_iter().filter(|(range, _)| !range.is_empty())
 }
 
-fn slice(batch: &Batch, images: Range<usize>) -> Batch {
+pub(super) fn slice(batch: &Batch, images: Range<usize>) -> Batch {
     let (pixels, v) = (batch.images_bhwc.len() / batch.len(), batch.targets_bv.len() / batch.len());
     Batch {
         images_bhwc: batch.images_bhwc[images.start * pixels..images.end * pixels].to_vec(),
@@ -85,17 +99,29 @@ fn slice(batch: &Batch, images: Range<usize>) -> Batch {
     }
 }
 
-#[derive(Default)]
 struct Tally {
-    n: usize,
-    top1: usize,
+    meter: Meter,
+    is_right: Vec<bool>,
     top5: usize,
     loss: f64,
+    joules: f64,
     seconds_per_image: Vec<f64>,
     stats: Vec<(usize, RouterStats)>,
 }
 
 impl Tally {
+    fn new(meter: Meter) -> Tally {
+        Tally {
+            meter,
+            is_right: Vec::new(),
+            top5: 0,
+            loss: 0.0,
+            joules: 0.0,
+            seconds_per_image: Vec::new(),
+            stats: Vec::new(),
+        }
+    }
+
     fn add(
         &mut self,
         model: &Vit,
@@ -105,19 +131,19 @@ impl Tally {
         dial: &Dial,
         loss: CrossEntropy,
     ) -> Result<()> {
-        let begin = Instant::now();
+        let (mark, begin) = (self.meter.mark()?, Instant::now());
         let tape = Tape::inference(params, pool);
         let output = model.forward(&tape, &batch.images_bhwc, dial, &mut Mode::Eval)?;
         self.seconds_per_image.push(begin.elapsed().as_secs_f64() / batch.len() as f64);
+        self.joules += self.meter.joules_since(&mark)?;
         let task = output.logits_bv.cross_entropy(loss, &batch.targets_bv)?;
         self.loss += f64::from(task.values()[0]) * batch.len() as f64;
         let v = output.logits_bv.shape().width();
         for (logits, label) in output.logits_bv.values().chunks(v).zip(&batch.labels_b) {
             let rank = rank_of(logits, *label as usize);
-            self.top1 += usize::from(rank < 1);
+            self.is_right.push(rank < 1);
             self.top5 += usize::from(rank < 5);
         }
-        self.n += batch.len();
         self.merge(output.stats);
         Ok(())
     }
@@ -137,15 +163,19 @@ impl Tally {
         let median = self.seconds_per_image.get(self.seconds_per_image.len() / 2);
         let mut all = RouterStats::default();
         self.stats.iter().for_each(|(_, stats)| all.merge(stats));
-        let n = self.n.max(1) as f64;
+        let n = self.is_right.len().max(1) as f64;
         Evaluation {
-            n: self.n,
-            top1: self.top1 as f64 / n,
+            n: self.is_right.len(),
+            top1: self.is_right.iter().filter(|is_right| **is_right).count() as f64 / n,
             top5: self.top5 as f64 / n,
             loss: self.loss / n,
             dropped_share: all.dropped_share(),
             seconds_per_image: median.copied().unwrap_or(0.0),
+            joules_per_image: self.joules / n,
+            energy_source: self.meter.source(),
             layers: self.stats.iter().map(LayerLoad::from).collect(),
+            stats: self.stats,
+            is_right: self.is_right,
         }
     }
 }

@@ -4,8 +4,9 @@ use crate::moe::{Group, MoeConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Beyond this a model is a typing error: twice the largest preset at all layers sparse.
-const MAX_PARAMS: f64 = 1e11;
+/// Beyond this a model is a typing error: about twice the largest model of the papers (Soft MoE
+/// H/14 with 256 experts), all layers counted as sparse.
+const MAX_PARAMS: f64 = 2e11;
 
 /// Twenty times the deepest preset; a model is laid out block by block before its parameters are
 /// held against a file.

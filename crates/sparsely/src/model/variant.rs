@@ -36,6 +36,11 @@ impl Variant {
         Some(Variant { depth, width, mlp_width, heads, patch_size })
     }
 
+    /// The patch of a size that has only ever been used with one, so that its name may end there.
+    fn only_patch(size: &str) -> Option<usize> {
+        size.eq_ignore_ascii_case("15b").then_some(14)
+    }
+
     /// Sets the size of a model, leaving everything else.
     pub fn apply(&self, config: &mut ModelConfig) {
         config.depth = self.depth;
@@ -49,20 +54,24 @@ impl Variant {
 impl FromStr for Variant {
     type Err = Error;
 
-    /// `S/32`; the slash may be left out: `s32`.
+    /// `S/32`; the slash may be left out: `s32`. So may the patch of 15B.
     fn from_str(name: &str) -> Result<Variant> {
-        let split = name.split_once('/').or_else(|| {
-            // The patch is the digits at the end; 15B is the only size that ends in none of them.
-            let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-            Some(name.split_at(name.len() - digits))
-        });
-        split
-            .and_then(|(size, patch)| Variant::named(size, patch.parse().ok().filter(|p| *p > 0)?))
-            .ok_or_else(|| Error::Argument {
-                op: "variant",
-                expected: "a size Ti, S, B, L, H or 15B and a patch, such as `S/32`".into(),
-                got: format!("`{name}`"),
-            })
+        let (size, patch) = match name.split_once('/') {
+            Some((size, patch)) => (size, patch.parse().ok()),
+            None => {
+                // The patch is the digits at the end; no size ends in one.
+                let (size, patch) =
+                    name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+                let only = patch.is_empty().then(|| Variant::only_patch(size)).flatten();
+                (size, only.or_else(|| patch.parse().ok()))
+            }
+        };
+        let patch = patch.filter(|patch| *patch > 0);
+        patch.and_then(|patch| Variant::named(size, patch)).ok_or_else(|| Error::Argument {
+            op: "variant",
+            expected: "a size Ti, S, B, L, H or 15B and a patch, such as `S/32`".into(),
+            got: format!("`{name}`"),
+        })
     }
 }
 
@@ -76,12 +85,13 @@ mod tests {
         assert_eq!((small.depth, small.width, small.heads, small.patch_size), (8, 512, 8, 32));
         assert_eq!("s32".parse::<Variant>().unwrap(), small);
         assert_eq!("15b14".parse::<Variant>().unwrap().depth, 48);
+        assert_eq!("15B".parse::<Variant>().unwrap(), "15B/14".parse().unwrap());
         assert_eq!("S/16".parse::<Variant>().unwrap().width, 384);
     }
 
     #[test]
     fn an_unknown_name_is_refused() {
-        for name in ["X/16", "S", "S/0", "", "S/x", "ü4"] {
+        for name in ["X/16", "S", "S/0", "", "S/x", "15B/", "ü4"] {
             assert_eq!(
                 name.parse::<Variant>().unwrap_err().to_string(),
                 format!(

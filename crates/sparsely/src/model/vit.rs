@@ -58,7 +58,7 @@ impl Vit {
     /// # Errors
     /// If the configuration cannot work; all problems at once.
     pub fn init(config: &ModelConfig, seed: u64) -> Result<(Vit, Slab)> {
-        let (vit, init) = Vit::plan(config)?;
+        let (vit, init) = Vit::planned(config)?;
         Ok((vit, init.finish(seed)))
     }
 
@@ -67,11 +67,20 @@ impl Vit {
     /// # Errors
     /// As [`Vit::init`].
     pub fn new(config: &ModelConfig) -> Result<(Vit, Arc<Layout>)> {
-        let (vit, init) = Vit::plan(config)?;
-        Ok((vit, Arc::new(init.layout())))
+        let (vit, init) = Vit::planned(config)?;
+        Ok((vit, Arc::new(init.into_layout())))
     }
 
-    fn plan(config: &ModelConfig) -> Result<(Vit, Initializer)> {
+    /// Names, shapes and places of the parameters, without memory for their values: for models
+    /// of any size.
+    ///
+    /// # Errors
+    /// As [`Vit::init`].
+    pub fn layout(config: &ModelConfig) -> Result<Layout> {
+        Ok(Vit::planned(config)?.1.into_layout())
+    }
+
+    fn planned(config: &ModelConfig) -> Result<(Vit, Initializer)> {
         config.validate()?;
         let moe_blocks = config.moe_blocks()?;
         let mut init = Initializer::default();
@@ -287,6 +296,23 @@ mod tests {
         let image: Vec<f32> = (0..16).map(|i| i as f32).collect();
         let patches = patchify(&image, 4, 1, 2);
         assert_eq!(patches[..8], [0., 1., 4., 5., 2., 3., 6., 7.]);
+    }
+
+    #[test]
+    fn dense_and_sparse_models_of_a_seed_start_with_the_same_shared_weights() {
+        let sparse = ModelConfig::default();
+        let dense = ModelConfig { moe: None, ..sparse.clone() };
+        let ((_, dense), (_, sparse)) =
+            (Vit::init(&dense, 5).unwrap(), Vit::init(&sparse, 5).unwrap());
+        let mut shared = 0;
+        for view in dense.layout().views() {
+            if let Some(twin) = sparse.layout().find(&view.name) {
+                assert_eq!(dense.view(&view.param), sparse.view(&twin.param), "{}", view.name);
+                shared += 1;
+            }
+        }
+        // All but the two layers, each kernel and bias, of the MLPs in blocks 1 and 3.
+        assert_eq!(shared, dense.layout().views().len() - 2 * 4);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Initial values: a layer says what it wants while it is laid out, [`fill`] draws it.
 
-use crate::rng::{Purpose, Rng, stream};
+use crate::rng::{Purpose, Rng, counter_of, stream};
 use rand::Rng as _;
 use rand_distr::{Distribution, StandardNormal};
 use sparsely_tensor::{Layout, Param, Shape, Slab};
@@ -127,16 +127,19 @@ impl Initializer {
     }
 
     /// The layout alone.
-    pub fn layout(self) -> Layout {
+    pub fn into_layout(self) -> Layout {
         self.layout
     }
 
     /// The layout, with the fresh parameters that `seed` stands for.
+    ///
+    /// A parameter's start depends on the seed, its name, its shape and how it is initialised, not on the
+    /// parameters around it: models that share a part share its start.
     pub fn finish(self, seed: u64) -> Slab {
         let layout = std::sync::Arc::new(self.layout);
         let mut slab = Slab::zeros(layout.clone());
         for (view, plan) in layout.views().iter().zip(&self.plans) {
-            let mut rng = stream(seed, Purpose::Init, view.param.index() as u64);
+            let mut rng = stream(seed, Purpose::Init, counter_of(&view.name));
             fill(slab.view_mut(&view.param), plan.init, plan.equal_parts, &mut rng);
         }
         slab
@@ -179,6 +182,21 @@ mod tests {
         // a = √(6/150) = 0.2; the standard deviation of U(−a, a) is a/√3 = 0.1155.
         let (mean, std, max) = moments(Init::XavierUniform { fan_in: 50, fan_out: 100 });
         assert!(mean.abs() < 0.002 && (std - 0.1155).abs() < 0.001 && max <= 0.2);
+    }
+
+    #[test]
+    fn a_parameter_starts_the_same_whatever_stands_before_it() {
+        let normal = Init::Normal { std: 1.0 };
+        let start = |before: &[&str], seed| {
+            let mut init = Initializer::default();
+            for name in before {
+                init.kernel(name, [3, 2], normal);
+            }
+            let param = init.kernel("w", [2, 2], normal);
+            init.finish(seed).view(&param).to_vec()
+        };
+        assert_eq!(start(&[], 0), start(&["u", "v"], 0));
+        assert_ne!(start(&[], 0), start(&[], 1));
     }
 
     #[test]

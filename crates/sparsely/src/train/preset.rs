@@ -2,23 +2,31 @@
 
 use super::schedule::Decay;
 use super::{Optimizer, RunConfig, Schedule, Span, TrainConfig};
+use crate::cost::paper::LARGEST_CLASSES;
 use crate::data::AugmentConfig;
 use crate::model::{Classifier, ModelConfig, Variant};
 use crate::moe::{Group, MoeConfig, Placement};
 use crate::{Error, Result};
 
+/// How alike a name must be for another to be meant by it, from 0 to 1.
+const LIKENESS: f64 = 0.85;
+
 /// The run of that name: `digits`, or `vit-` or `vmoe-` and a [`Variant`] such as `ti4` or `s32`.
 ///
-/// `vmoe-` has 8 experts in the last two odd blocks, K = 2, routed over 8 images.
+/// `vmoe-` has 8 experts in the last two odd blocks, K = 2, routed over 8 images. `vmoe-15b` is the
+/// paper's largest, which has its name from 32 experts in every second block and a head for the
+/// classes of JFT-300M (Riquelme et al. 2021, arXiv 2106.05974).
 ///
 /// # Errors
-/// If there is none, with the names that there are.
+/// If there is none, with the names that there are and those that are nearest.
 pub fn preset(name: &str) -> Result<RunConfig> {
     let sized = |variant: &str| variant.parse::<Variant>().ok();
     let (prefix, variant) = name.split_once('-').unwrap_or((name, ""));
+    let size_is_15b = variant.to_ascii_lowercase().starts_with("15b");
     match (prefix, sized(variant)) {
         ("digits", None) if variant.is_empty() => Ok(digits()),
         ("vit", Some(variant)) => Ok(transformer(variant, None)),
+        ("vmoe", Some(variant)) if size_is_15b => Ok(largest(variant)),
         ("vmoe", Some(variant)) => Ok(transformer(variant, Some(last_two()))),
         _ => Err(Error::Argument {
             op: "preset",
@@ -26,9 +34,23 @@ pub fn preset(name: &str) -> Result<RunConfig> {
                 "`digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a patch, \
                        such as `vmoe-ti4` or `vit-s32`"
                     .into(),
-            got: format!("`{name}`"),
+            got: format!("`{name}`{}", nearest(name)),
         }),
     }
+}
+
+/// `; did you mean …?` with the usual names that are most like `name`, if any is.
+fn nearest(name: &str) -> String {
+    let usual = ["ti4", "ti16", "s16", "s32", "b16", "b32", "l16", "l32", "h14", "15b"];
+    let sized = usual.iter().flat_map(|size| [format!("vit-{size}"), format!("vmoe-{size}")]);
+    let mut alike: Vec<(f64, String)> = sized
+        .chain(["digits".to_string()])
+        .map(|known| (strsim::jaro_winkler(&name.to_ascii_lowercase(), &known), known))
+        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .collect();
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let names: Vec<_> = alike.iter().take(2).map(|(_, known)| format!("`{known}`")).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
 }
 
 /// The embedded digits in under two minutes on two cores.
@@ -56,6 +78,14 @@ fn last_two() -> MoeConfig {
         placement: Placement::LastN { n: 2 },
         ..Default::default()
     }
+}
+
+fn largest(variant: Variant) -> RunConfig {
+    let placement = Placement::Every { n: 2 };
+    let mut run =
+        transformer(variant, Some(MoeConfig { num_experts: 32, placement, ..last_two() }));
+    run.model.num_classes = Some(LARGEST_CLASSES);
+    run
 }
 
 /// Steps of AdamW that suit images of a few ten thousand; V-MoE's own recipe is for 300 million.
@@ -105,6 +135,7 @@ mod tests {
             "vmoe-l16",
             "vmoe-h14",
             "vmoe-15b14",
+            "vmoe-15b",
         ] {
             preset(name).unwrap().validate().unwrap();
         }
@@ -128,7 +159,8 @@ mod tests {
         assert_eq!(
             preset("vmoe-x4").unwrap_err().to_string(),
             "preset: expected `digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a \
-             patch, such as `vmoe-ti4` or `vit-s32`, got `vmoe-x4`"
+             patch, such as `vmoe-ti4` or `vit-s32`, got `vmoe-x4`; did you mean \
+             `vmoe-ti4` or `vmoe-h14`?"
         );
     }
 }

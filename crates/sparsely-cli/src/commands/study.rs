@@ -1,0 +1,214 @@
+//! `sparsely study`.
+
+use super::train::stop_on_signals;
+use crate::NO;
+use crate::args::StudyArgs;
+use crate::progress::Progress;
+use anyhow::{Result, bail};
+use sparsely::cost::forward_flops;
+use sparsely::data::Dataset;
+use sparsely::eval::Evaluation;
+use sparsely::study::{
+    Folder, Observer, Plan, Request, Results, Stage, Study, all, execute, named, report,
+    study_command, told,
+};
+use sparsely::train::{self, RunConfig, StepReport};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Where studies without a folder of their own go.
+const ROOT: &str = "studies";
+
+pub(crate) fn run(args: &StudyArgs) -> Result<ExitCode> {
+    let Some(name) = &args.name else {
+        all().iter().for_each(|study| say!("{}: {}", study.name, study.question));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let study = named(name)?;
+    let request = Request {
+        data: args.data.clone(),
+        budget_seconds: args.budget.as_deref().map(parse_budget).transpose()?,
+        watts_per_core: args.watts_per_core,
+    };
+    let source = request.data.as_ref().unwrap_or(&study.data.source);
+    if source != "digits" && !Path::new(source).exists() {
+        let note = &study.data_note;
+        bail!("study `{name}` needs {note}: there is no `{source}`, give the folder with --data");
+    }
+    let path = args.out.clone().unwrap_or_else(|| PathBuf::from(ROOT).join(name));
+    let (folder, program) = (Folder::new(&path), program());
+    let (plan, is_new) = Plan::load_or_new(&folder, study, request, &program)?;
+    tell(&plan, is_new);
+    if !is_new {
+        let seeds = &plan.study.seeds;
+        let done = seeds.iter().filter(|seed| matches!(folder.costs(**seed), Ok(Some(_))));
+        say!("{} of {} seeds are done", done.count(), seeds.len());
+    }
+    if args.dry_run {
+        tell_arms(&plan)?;
+        say!("nothing was run or written (--dry-run)");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if is_new {
+        folder.save_plan(&plan)?;
+    }
+    let stop = stop_on_signals()?;
+    let mut progress = StudyProgress::new(&plan.study);
+    let is_finished = execute(&plan, &folder, &program, &stop, &mut progress)?;
+    progress.run.clear();
+    if !is_finished {
+        say!("stopped; go on with: {}", study_command(&plan, &folder));
+        return Ok(ExitCode::from(NO));
+    }
+    tell_answers(&plan, &report(&plan, &folder)?, &folder);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Version and commit.
+fn program() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("SPARSELY_COMMIT") {
+        Some(commit) => format!("sparsely {version} ({commit})"),
+        None => format!("sparsely {version}"),
+    }
+}
+
+/// Whole seconds of a time such as `60m`.
+fn parse_budget(text: &str) -> Result<u64> {
+    match humantime::parse_duration(text) {
+        Ok(budget) if budget.as_secs() > 0 => Ok(budget.as_secs()),
+        _ => bail!("--budget: expected a time such as 45m or `1h 30m`, got `{text}`"),
+    }
+}
+
+fn tell(plan: &Plan, is_new: bool) {
+    let Plan { study, sizes, .. } = plan;
+    say!("{}: {}", study.name, study.question);
+    if let Some(smaller) = plan.smaller() {
+        say!("{smaller}");
+    }
+    say!(
+        "{}: {} training, {} validation, {} test images; seeds {:?}",
+        study.data.source,
+        sizes.train,
+        sizes.validation,
+        sizes.test,
+        study.seeds
+    );
+    for cost in &plan.training {
+        say!(
+            "model {}: {} steps, {:.3e} training FLOPs and about {} for each seed",
+            cost.model,
+            cost.steps,
+            cost.flops,
+            told(plan.rate.seconds_of_training(study, &cost.model, sizes))
+        );
+    }
+    let measured = if is_new {
+        "a few steps and batches just now".to_string()
+    } else {
+        format!("the rate that was stored with the plan, measured {}", plan.rate.date)
+    };
+    say!(
+        "{} arms, {} comparisons; expected {} on {} threads, by {measured}",
+        study.arms.len(),
+        study.comparisons.len(),
+        told(plan.expected_seconds),
+        plan.rate.threads
+    );
+}
+
+fn tell_arms(plan: &Plan) -> Result<()> {
+    for arm in &plan.study.arms {
+        let model = plan.study.model(&arm.model)?;
+        let flops = forward_flops(&model.model, &arm.dial)?;
+        let seconds = plan.rate.seconds_per_image.get(&arm.name).copied().unwrap_or(f64::NAN);
+        say!(
+            "arm {:20} of {}  {:8.2} MFLOP/image  {:.3} ms/image before training",
+            arm.name,
+            arm.model,
+            flops / 1e6,
+            1e3 * seconds
+        );
+    }
+    for comparison in &plan.study.comparisons {
+        say!("{}: predicted {}", comparison.name, comparison.predicted);
+    }
+    Ok(())
+}
+
+fn tell_answers(plan: &Plan, results: &Results, folder: &Folder) {
+    for found in &results.comparisons {
+        let interval = found.deciding().map_or("no interval".into(), |interval| {
+            format!("{:+.2} to {:+.2}", interval.low, interval.high)
+        });
+        say!(
+            "{}: {:+.2} points ({interval}; {}), predicted {}: {}",
+            found.name,
+            found.difference,
+            found.unit.name(),
+            found.predicted,
+            found.verdict
+        );
+    }
+    if let Some(smaller) = plan.smaller() {
+        say!("{smaller}");
+    }
+    say!("summary {}", folder.path().join("summary.md").display());
+}
+
+/// Tells a person where the study is, and its runs as `train` does.
+struct StudyProgress {
+    run: Progress,
+    seeds: Vec<u64>,
+    arms: usize,
+    /// The seed whose arms are being evaluated.
+    evaluating: Option<u64>,
+}
+
+impl StudyProgress {
+    fn new(study: &Study) -> StudyProgress {
+        StudyProgress {
+            run: Progress::new(),
+            seeds: study.seeds.clone(),
+            arms: study.arms.len(),
+            evaluating: None,
+        }
+    }
+
+    fn place(&self, seed: u64) -> String {
+        let index = self.seeds.iter().position(|known| *known == seed).unwrap_or(0);
+        format!("seed {seed} ({} of {})", index + 1, self.seeds.len())
+    }
+}
+
+impl Observer for StudyProgress {
+    fn stage(&mut self, stage: &Stage<'_>) {
+        self.run.clear();
+        match *stage {
+            Stage::Trial { model, lr_peak } => say!("trial of {model} at learning rate {lr_peak}"),
+            Stage::Training { model, seed } => say!("{}: training {model}", self.place(seed)),
+            Stage::Evaluating { seed, .. } if self.evaluating == Some(seed) => {}
+            Stage::Evaluating { seed, .. } => {
+                self.evaluating = Some(seed);
+                say!("{}: evaluating {} arms", self.place(seed), self.arms);
+            }
+            Stage::Measuring { seed } => say!("{}: time and energy in turn", self.place(seed)),
+        }
+    }
+}
+
+impl train::Observer for StudyProgress {
+    fn begin(&mut self, config: &RunConfig, dataset: &Dataset, folder: &Path, from: u64, to: u64) {
+        self.run = Progress::new();
+        self.run.begin(config, dataset, folder, from, to);
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        self.run.step(report);
+    }
+
+    fn validated(&mut self, step: u64, evaluation: &Evaluation, is_best: bool) {
+        self.run.validated(step, evaluation, is_best);
+    }
+}

@@ -1,0 +1,205 @@
+//! Vector registers under one name, so that the product is written once.
+
+use std::arch::x86_64::*;
+
+/// A register of f32 lanes, and the shape of the tile that fits its register file.
+///
+/// # Safety
+/// Every method needs the instruction set of the implementor, and pointers to
+/// [`Register::LANES`] elements ([`Register::splat`]: to one).
+pub(super) trait Register: Copy {
+    /// Elements of a register.
+    const LANES: usize;
+    /// Rows of a tile.
+    const TILE_ROWS: usize;
+    /// Registers of a row of a tile.
+    const TILE_REGISTERS: usize;
+    /// Longest inner dimension of a block: a panel then takes half of the first-level cache.
+    const INNER: usize;
+
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn splat(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self·b + c`, rounded once.
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+    /// Rows to columns; `block` holds [`Register::LANES`] registers.
+    unsafe fn transpose(block: &mut [Self]);
+    /// One tile; see [`super::product::Tile::compute`].
+    unsafe fn tile(tile: &super::product::Tile, rows: usize, registers: usize);
+
+    /// Columns of the next panel, of `left` that remain: a whole tile, or what is left in whole
+    /// registers.
+    fn panel_width(left: usize) -> usize {
+        let padded = left.next_multiple_of(Self::LANES);
+        let whole = Self::TILE_REGISTERS * Self::LANES;
+        // Four thirds of a tile are two equal panels: one of a single register could not hide
+        // the latency of its chains.
+        if Self::TILE_REGISTERS == 3 && padded == 4 * Self::LANES {
+            2 * Self::LANES
+        } else {
+            padded.min(whole)
+        }
+    }
+}
+
+impl Register for __m256 {
+    const LANES: usize = 8;
+    const TILE_ROWS: usize = 6;
+    const TILE_REGISTERS: usize = 2;
+    const INNER: usize = 256;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: by contract of the trait, here and below.
+        unsafe { _mm256_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm256_broadcast_ss(&*from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: by contract.
+        unsafe { _mm256_storeu_ps(to, self) };
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm256_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm256_fmadd_ps(self, b, c) }
+    }
+
+    /// Pairs, fours, then halves of registers.
+    #[inline(always)]
+    unsafe fn transpose(block: &mut [Self]) {
+        let x = &mut block[..8];
+        // SAFETY: by contract.
+        unsafe {
+            let mut pairs = [_mm256_setzero_ps(); 8];
+            for i in (0..8).step_by(2) {
+                pairs[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+                pairs[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+            }
+            let mut fours = [_mm256_setzero_ps(); 8];
+            for i in [0, 4] {
+                fours[i] = _mm256_shuffle_ps::<0b01_00_01_00>(pairs[i], pairs[i + 2]);
+                fours[i + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(pairs[i], pairs[i + 2]);
+                fours[i + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(pairs[i + 1], pairs[i + 3]);
+                fours[i + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(pairs[i + 1], pairs[i + 3]);
+            }
+            for c in 0..4 {
+                x[c] = _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]);
+                x[4 + c] = _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]);
+            }
+        }
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn tile(tile: &super::product::Tile, rows: usize, registers: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { tile.dispatch::<Self>(rows, registers) };
+    }
+}
+
+impl Register for __m512 {
+    const LANES: usize = 16;
+    const TILE_ROWS: usize = 8;
+    const TILE_REGISTERS: usize = 3;
+    const INNER: usize = 192;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: by contract of the trait, here and below.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm512_set1_ps(*from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: by contract.
+        unsafe { _mm512_storeu_ps(to, self) };
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm512_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm512_fmadd_ps(self, b, c) }
+    }
+
+    /// Pairs, fours, then quarters of registers twice.
+    #[inline(always)]
+    unsafe fn transpose(block: &mut [Self]) {
+        let x = &mut block[..16];
+        // SAFETY: by contract.
+        unsafe {
+            let mut pairs = [_mm512_setzero_ps(); 16];
+            for i in (0..16).step_by(2) {
+                pairs[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+                pairs[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+            }
+            let mut fours = pairs;
+            for i in (0..16).step_by(4) {
+                for half in 0..2 {
+                    let a = _mm512_castps_pd(pairs[i + half]);
+                    let b = _mm512_castps_pd(pairs[i + 2 + half]);
+                    fours[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    fours[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+            }
+            // fours[4g + c] holds, in quarter q, elements 4q + c of rows 4g..4g+4.
+            for c in 0..4 {
+                let low01 = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[c], fours[4 + c]);
+                let high01 = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[c], fours[4 + c]);
+                let low23 = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[8 + c], fours[12 + c]);
+                let high23 = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[8 + c], fours[12 + c]);
+                // low01 = quarters 0, 2 of groups 0 and 1; and so on.
+                x[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(low01, low23);
+                x[8 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(low01, low23);
+                x[4 + c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(high01, high23);
+                x[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(high01, high23);
+            }
+        }
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
+    unsafe fn tile(tile: &super::product::Tile, rows: usize, registers: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { tile.dispatch::<Self>(rows, registers) };
+    }
+}

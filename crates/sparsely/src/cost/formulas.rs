@@ -1,0 +1,241 @@
+//! What each part of a vision transformer costs, by the operations that it is made of.
+
+use super::call::Call;
+use super::part::{Part, PartCost};
+use super::router::{Choice, Load};
+use crate::model::{Classifier, ModelConfig, Positions};
+use crate::moe::MoeConfig;
+use crate::{Error, Result};
+
+/// The model's sizes as the formulas name them.
+pub(super) struct Sizes {
+    /// B.
+    b: u64,
+    /// L.
+    l: u64,
+    /// D.
+    d: u64,
+    /// F.
+    f: u64,
+    /// H.
+    h: u64,
+}
+
+impl Sizes {
+    pub(super) fn of(config: &ModelConfig, batch: usize) -> Sizes {
+        Sizes {
+            b: batch as u64,
+            l: config.length() as u64,
+            d: config.width as u64,
+            f: config.mlp_width as u64,
+            h: config.heads as u64,
+        }
+    }
+
+    /// Values of a `[B, L, D]`.
+    fn bld(&self) -> u64 {
+        self.b * self.l * self.d
+    }
+
+    pub(super) fn embedding(&self, config: &ModelConfig) -> PartCost {
+        let Sizes { b, d, .. } = *self;
+        let pixels = (config.patch_size * config.patch_size * config.channels) as u64;
+        let mut part = PartCost::new(None, Part::Embedding)
+            .linear(b * config.num_patches() as u64, [pixels, d]);
+        // Images have no gradient: one product on the way back.
+        part.backward_macs /= 2;
+        if config.classifier == Classifier::Token {
+            part = part.with_params(d);
+            part.moved += 2 * self.bld();
+        }
+        let part = match config.positions {
+            Positions::None => part,
+            Positions::Learned => part.with_params(self.l * d).residual(self.bld()),
+            Positions::Sincos2d => part.residual(self.bld()),
+        };
+        let patches = b * config.num_patches() as u64 * pixels;
+        // Class token and positions make copies.
+        part.working(self.bld() + patches.max(self.bld()), 2 * self.bld())
+    }
+
+    pub(super) fn norm(&self, block: Option<usize>) -> PartCost {
+        let Sizes { b, l, d, .. } = *self;
+        PartCost::new(block, Part::Norm)
+            .with_params(2 * d)
+            .norm(b * l, d)
+            .working(3 * self.bld(), 2 * self.bld())
+    }
+
+    /// The norm before it, then q, k and v, their matrix, and the output with its residual.
+    pub(super) fn attention(&self, config: &ModelConfig, block: usize) -> [PartCost; 2] {
+        let Sizes { b, l, d, h, .. } = *self;
+        let mut part = PartCost::new(Some(block), Part::Attention).linear(b * l, [d, 3 * d]);
+        if config.qk_norm {
+            // Queries and keys; the values are copied beside them.
+            part = part.with_params(2 * d / h).norm(2 * b * l * h, d / h).keeping(self.bld());
+        }
+        // Alive: the block's input, normed; q, k, v; mixed; the output. Or q, k, v before and after
+        // their norm, with its means and deviations. Gradients: of the residual, of mixed, of q, k
+        // and v, while mixed is not kept any more.
+        let alive = if config.qk_norm { 8 * self.bld() + 4 * b * l * h } else { 7 * self.bld() };
+        let part = part
+            .attention(b * h, [l, l, d / h])
+            .keeping(3 * self.bld())
+            .linear(b * l, [d, d])
+            .residual(self.bld())
+            .working(alive, 4 * self.bld());
+        [self.norm(Some(block)), part]
+    }
+
+    pub(super) fn mlp(&self, config: &ModelConfig, block: usize) -> PartCost {
+        let part = self.feed_forward(PartCost::new(Some(block), Part::Mlp), self.b * self.l);
+        // With dropout the activation is an operation of its own, which keeps its input too.
+        let hidden = self.b * self.l * self.f;
+        let part = part.keeping(if config.dropout > 0.0 { hidden } else { 0 });
+        // Alive: the block's input, attention's output, normed, the hidden layer, the output.
+        part.working(4 * self.bld() + hidden, self.bld() + hidden)
+    }
+
+    fn feed_forward(&self, part: PartCost, rows: u64) -> PartCost {
+        let Sizes { d, f, .. } = *self;
+        part.linear(rows, [d, f]).activation(rows * f).linear(rows, [f, d]).residual(rows * d)
+    }
+
+    pub(super) fn moe(
+        &self,
+        moe: &MoeConfig,
+        choice: Choice,
+        (block, call): (usize, &Call<'_>),
+    ) -> Result<[PartCost; 3]> {
+        let group = call.dial.group.unwrap_or(moe.group).tokens(self.l as usize);
+        let tokens = (self.b * self.l) as usize;
+        if group == 0 {
+            let expected = "routing groups of at least one token".into();
+            return Err(Error::Argument { op: "cost", expected, got: "0".into() });
+        }
+        let load = Load::of(choice, moe.num_experts, [tokens, group], (block, call))?;
+        let part = |part| PartCost::new(Some(block), part);
+        let [router, dispatch] = match choice {
+            Choice::Tokens { noisy, .. } => self.token_choice(moe, load, noisy, part),
+            Choice::Slots { p } => self.slots((moe.num_experts * p) as u64, load, part),
+        };
+        let experts_per_token = choice.experts_per_token(moe.num_experts);
+        Ok([router, dispatch, self.experts(moe, load, experts_per_token, part(Part::Experts))])
+    }
+
+    /// Scores `x W`, W `[D, E]`; rows are gathered as experts read them, and the combine is a gated
+    /// sum of N rows over the residual.
+    fn token_choice(
+        &self,
+        moe: &MoeConfig,
+        load: Load,
+        noisy: bool,
+        part: impl Fn(Part) -> PartCost,
+    ) -> [PartCost; 2] {
+        let (t, d, e) = (self.b * self.l, self.d, moe.num_experts as u64);
+        let router = part(Part::Router)
+            .with_params(d * e)
+            .keeping(t * d + t * e * if noisy { 2 } else { 1 })
+            .product([t, d, e])
+            .softmax(t * e)
+            .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e);
+        let mut dispatch = part(Part::Dispatch).residual(t * d);
+        dispatch = dispatch.keeping(load.rows); // gates
+        dispatch.macs += load.rows * d;
+        dispatch.moved += load.rows * d + t * d;
+        [router, dispatch]
+    }
+
+    /// Soft MoE (arXiv 2308.00951, section 2): scores of normalised tokens and `mu [D, E, P]` times
+    /// `scale`; each of the E·P `slots` of a group is a mean over tokens, each output one over slots.
+    fn slots(&self, slots: u64, load: Load, part: impl Fn(Part) -> PartCost) -> [PartCost; 2] {
+        let (t, d) = (self.b * self.l, self.d);
+        let router = part(Part::Router)
+            .with_params(d * slots + 1)
+            .norm(t, d)
+            .keeping(2 * t * slots)
+            .product([t, d, slots])
+            .softmax(2 * t * slots);
+        // One product for all groups each, since a token meets its own group's slots alone. The
+        // experts' inputs and outputs are kept.
+        let dispatch = part(Part::Dispatch)
+            .product([t, d, slots])
+            .product([t, slots, d])
+            .keeping(2 * load.rows * d)
+            .residual(t * d);
+        [router, dispatch]
+    }
+
+    fn experts(
+        &self,
+        moe: &MoeConfig,
+        load: Load,
+        experts_per_token: usize,
+        part: PartCost,
+    ) -> PartCost {
+        let Sizes { d, f, .. } = *self;
+        let expert = 2 * d * f + f + d;
+        let mut part = part
+            .product([load.rows, d, f])
+            .added(load.rows * f)
+            .activation(load.rows * f)
+            .keeping(if moe.expert_dropout > 0.0 { 2 } else { 1 } * load.rows * f)
+            .product([load.rows, f, d])
+            .added(load.rows * d);
+        let (td, nd, nf) = (self.bld(), load.rows * d, load.rows * f);
+        // Alive: the block's input, attention's output, normed, hidden rows, output rows, the
+        // output. Gradients: of the output and hidden rows; or, when those are not kept any more,
+        // of the residual, of rows and of normed.
+        part = part.working(4 * td + nf + nd, (td + nf).max(2 * td + nd));
+        part.rows = load.rows;
+        part.params = moe.num_experts as u64 * expert;
+        part.active_params = experts_per_token as u64 * expert;
+        part.read_params = load.experts * expert;
+        part
+    }
+
+    /// All above the last norm.
+    pub(super) fn top(&self, config: &ModelConfig) -> Vec<PartCost> {
+        let Sizes { b, d, .. } = *self;
+        let mut parts = Vec::new();
+        if config.classifier == Classifier::Map {
+            parts.push(self.pool(config));
+        }
+        let width = config.pre_logits.map_or(d, |width| width as u64);
+        if config.pre_logits.is_some() {
+            let part = PartCost::new(None, Part::PreLogits).linear(b, [d, width]);
+            parts.push(part.activation(b * width).keeping(b * width));
+        }
+        if let Some(v) = config.num_classes {
+            // The loss keeps its slope.
+            let part = PartCost::new(None, Part::Head).linear(b, [width, v as u64]);
+            parts.push(part.keeping(b * v as u64));
+        }
+        parts
+    }
+
+    /// One query for all images attends to the tokens of each; then an MLP with its norm.
+    fn pool(&self, config: &ModelConfig) -> PartCost {
+        let Sizes { b, l, d, h, .. } = *self;
+        let mut part = PartCost::new(None, Part::Pool)
+            .with_params(d)
+            .linear(1, [d, d])
+            .linear(b * l, [d, 2 * d]);
+        if config.qk_norm {
+            part = part
+                .with_params(2 * d / h)
+                .norm(h, d / h)
+                .norm(b * l * h, d / h)
+                .keeping(self.bld());
+        }
+        let part = part
+            .attention(b * h, [1, l, d / h])
+            .keeping(b * d + 2 * self.bld())
+            .linear(b, [d, d])
+            .with_params(2 * d)
+            .norm(b, d);
+        let kv = 2 * self.bld();
+        let alive = 2 * self.bld() + kv * if config.qk_norm { 2 } else { 1 };
+        self.feed_forward(part, b).working(alive, kv)
+    }
+}

@@ -1,0 +1,137 @@
+//! What of a router decides the cost of its layer: who chooses, and how many rows experts compute.
+
+use super::call::{Call, Routed};
+use crate::moe::{Capacity, Dial, MoeConfig};
+use crate::{Error, Result};
+
+/// Who meets whom, as far as the cost depends on it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    /// Each token takes K experts, as far as the capacity goes.
+    Tokens {
+        /// K.
+        k: usize,
+        /// Seats of each expert.
+        capacity: Capacity,
+        /// Whether noise in training makes gates of its own beside the clean ones.
+        noisy: bool,
+    },
+    /// Soft MoE: each expert computes P slots of each group, mixed from all of the group's tokens.
+    Slots {
+        /// P.
+        p: usize,
+    },
+}
+
+impl Choice {
+    /// The router's settings under a dial: the one place that reads them.
+    ///
+    /// # Errors
+    /// If K is not in 1..=E.
+    pub fn of(moe: &MoeConfig, dial: &Dial) -> Result<Choice> {
+        let k = dial.num_selected.unwrap_or(moe.router.num_selected);
+        if k == 0 || k > moe.num_experts {
+            return Err(Error::Argument {
+                op: "cost",
+                expected: format!("1 to {} selected experts per token", moe.num_experts),
+                got: format!("{k}"),
+            });
+        }
+        let capacity = dial.capacity.unwrap_or(moe.router.capacity);
+        Ok(Choice::Tokens { k, capacity, noisy: moe.router.noise_std > 0.0 })
+    }
+
+    /// Experts that one token meets.
+    pub(super) fn experts_per_token(self, num_experts: usize) -> usize {
+        match self {
+            Choice::Tokens { k, .. } => k,
+            Choice::Slots { .. } => num_experts,
+        }
+    }
+
+    /// Rows that the experts compute for a group of `tokens`, if all are asked equally often.
+    fn rows(self, tokens: usize, num_experts: usize) -> Result<usize> {
+        match self {
+            Choice::Slots { p } => Ok(p * num_experts),
+            Choice::Tokens { k, capacity, .. } => {
+                let seats = capacity.seats(tokens * k, num_experts)?;
+                Ok(seats.saturating_mul(num_experts).min(tokens * k))
+            }
+        }
+    }
+}
+
+/// What the experts of one layer do for a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Load {
+    /// Rows that are computed: N routed pairs, or slots.
+    pub(super) rows: u64,
+    /// Experts that compute any.
+    pub(super) experts: u64,
+}
+
+impl Load {
+    /// The load of the layer of `block`, for `tokens` tokens in groups of `group` and, where that
+    /// does not divide them, a smaller last one.
+    pub(super) fn of(
+        choice: Choice,
+        num_experts: usize,
+        [tokens, group]: [usize; 2],
+        (block, call): (usize, &Call<'_>),
+    ) -> Result<Load> {
+        if let Routed::Measured(stats) = call.routed {
+            return measured(stats, block);
+        }
+        let mut rows = tokens / group * choice.rows(group.min(tokens), num_experts)?;
+        if !tokens.is_multiple_of(group) {
+            rows += choice.rows(tokens % group, num_experts)?;
+        }
+        Ok(Load { rows: rows as u64, experts: rows.min(num_experts) as u64 })
+    }
+}
+
+fn measured(stats: &[(usize, crate::moe::RouterStats)], block: usize) -> Result<Load> {
+    let Some((_, stats)) = stats.iter().find(|(index, _)| *index == block) else {
+        return Err(Error::Argument {
+            op: "cost",
+            expected: format!("measured routing of block {block}"),
+            got: format!("that of {} other blocks", stats.len()),
+        });
+    };
+    let seated = stats.seated_e.iter();
+    Ok(Load {
+        rows: seated.clone().sum(),
+        experts: seated.filter(|count| **count > 0).count() as u64,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(choice: Choice, tokens_and_group: [usize; 2]) -> Load {
+        Load::of(choice, 4, tokens_and_group, (0, &Call::balanced(1))).unwrap()
+    }
+
+    #[test]
+    fn capacity_binds_in_each_group() {
+        // Groups of 10 tokens, K = 1: ceil(10 · 0.5 / 4) = 2 seats, 8 rows of the 10 asked for. The
+        // last 5 tokens: ceil(5 · 0.5 / 4) = 1 seat, 4 rows.
+        let choice = Choice::Tokens { k: 1, capacity: Capacity::factor(0.5), noisy: false };
+        assert_eq!(load(choice, [20, 10]), Load { rows: 16, experts: 4 });
+        assert_eq!(load(choice, [25, 10]), Load { rows: 20, experts: 4 });
+    }
+
+    #[test]
+    fn no_more_rows_than_choices_and_no_more_experts_than_rows() {
+        let choice = Choice::Tokens { k: 2, capacity: Capacity::Unlimited, noisy: false };
+        assert_eq!(load(choice, [1, 1]), Load { rows: 2, experts: 2 });
+        assert_eq!(load(choice, [10, 10]), Load { rows: 20, experts: 4 });
+    }
+
+    #[test]
+    fn slots_do_not_depend_on_the_tokens() {
+        assert_eq!(load(Choice::Slots { p: 3 }, [20, 10]), Load { rows: 24, experts: 4 });
+        assert_eq!(load(Choice::Slots { p: 3 }, [200, 100]), Load { rows: 24, experts: 4 });
+    }
+}

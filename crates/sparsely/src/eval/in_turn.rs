@@ -1,0 +1,128 @@
+//! What an image costs under different conditions, measured so that they can be compared.
+
+use super::Meter;
+use super::evaluate::{parts, slice};
+use crate::Result;
+use crate::data::{Batch, Split, sequential};
+use crate::model::Vit;
+use crate::moe::Dial;
+use crate::nn::Mode;
+use serde::{Deserialize, Serialize};
+use sparsely_tensor::{Pool, Slab, Tape};
+use std::time::Instant;
+
+/// A model under a dial.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The model.
+    pub model: &'a Vit,
+    /// Its parameters.
+    pub params: &'a Slab,
+    /// How it routes.
+    pub dial: Dial,
+}
+
+/// What an image costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageCost {
+    /// Median over rounds.
+    pub seconds: f64,
+    /// First and third quartile over rounds.
+    pub seconds_quartiles: [f64; 2],
+    /// Mean over rounds: a counter that moves once a millisecond is too coarse for one of them.
+    pub joules: f64,
+}
+
+/// How costs are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimingConfig {
+    /// Images that are computed together, raised to whole groups.
+    pub batch_size: usize,
+    /// How often each subject is measured, after one round that is not.
+    pub rounds: usize,
+}
+
+/// The cost of an image for each subject. In each round all subjects see the same batch of the
+/// split, one after the other, so that a slow moment of the machine is not one subject's
+/// misfortune; the first is another one each time. Of an empty split costs are 0.
+///
+/// # Errors
+/// If an image cannot be decoded or the routing cannot work.
+pub fn cost_in_turn(
+    subjects: &[Subject<'_>],
+    split: &Split,
+    config: &TimingConfig,
+    meter: &Meter,
+) -> Result<Vec<ImageCost>> {
+    let pool = Pool::new();
+    let mut unit = 1;
+    for subject in subjects {
+        unit = super::config::lcm(
+            unit,
+            super::config::group_images(subject.model.config(), subject.dial.group)?,
+        );
+    }
+    let batch_size = config.batch_size.next_multiple_of(unit);
+    // Whole batches where there are any.
+    let whole = (split.len() / batch_size).max(1);
+    let batches = sequential(split, batch_size)?.take(whole.min(config.rounds + 1));
+    let batches = batches.collect::<Result<Vec<Batch>>>()?;
+    let mut samples = vec![Vec::new(); subjects.len()];
+    for round in 0..=config.rounds {
+        let Some(batch) = batches.get(round % batches.len().max(1)) else { break };
+        for turn in 0..subjects.len() {
+            let which = (turn + round) % subjects.len();
+            let sample = sample(&subjects[which], batch, &pool, meter)?;
+            if round > 0 {
+                samples[which].push(sample);
+            }
+        }
+    }
+    Ok(samples.iter().map(|samples| ImageCost::of(samples)).collect())
+}
+
+/// Seconds and joules of an image.
+fn sample(subject: &Subject<'_>, batch: &Batch, pool: &Pool, meter: &Meter) -> Result<[f64; 2]> {
+    let unit = super::config::group_images(subject.model.config(), subject.dial.group)?;
+    let parts: Vec<_> = parts(batch.len(), unit, subject.dial)
+        .map(|(images, dial)| (slice(batch, images), dial))
+        .collect();
+    let (mark, begin) = (meter.mark()?, Instant::now());
+    for (part, dial) in &parts {
+        let tape = Tape::inference(subject.params, pool);
+        subject.model.forward(&tape, &part.images_bhwc, dial, &mut Mode::Eval)?;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let images = batch.len() as f64;
+    Ok([seconds / images, meter.joules_since(&mark)? / images])
+}
+
+impl ImageCost {
+    fn of(samples: &[[f64; 2]]) -> ImageCost {
+        let mut seconds: Vec<f64> = samples.iter().map(|[seconds, _]| *seconds).collect();
+        seconds.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            seconds.get((share * seconds.len() as f64) as usize).copied().unwrap_or(0.0)
+        };
+        let joules: f64 = samples.iter().map(|[_, joules]| joules).sum();
+        ImageCost {
+            seconds: at(0.5),
+            seconds_quartiles: [at(0.25), at(0.75)],
+            joules: joules / samples.len().max(1) as f64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_told_by_order_statistics_and_energy_by_the_mean() {
+        let samples: Vec<_> = [3.0, 1.0, 9.0, 5.0, 8.0].map(|s| [s, 2.0 * s]).to_vec();
+        let cost = ImageCost::of(&samples);
+        assert_eq!((cost.seconds, cost.seconds_quartiles, cost.joules), (5.0, [3.0, 8.0], 10.4));
+    }
+}

@@ -1,0 +1,125 @@
+//! The exact commands of a study's runs and arms, for anyone who wants one of them alone.
+
+use super::results::ArmRouting;
+use super::{Folder, Plan};
+use crate::Result;
+use crate::config::difference::settings_between;
+use crate::moe::{Capacity, Group, Priority};
+use crate::train::{RunConfig, preset};
+use std::path::Path;
+
+/// Presets that a run may start from.
+const PRESETS: [&str; 3] = ["vmoe-ti4", "vit-ti4", "digits"];
+
+/// The command that trains `config` into `out`, from the preset that it differs least from.
+///
+/// # Errors
+/// If the configuration is not expressible as TOML.
+pub fn train_command(config: &RunConfig, out: &Path) -> Result<String> {
+    let mut best: Option<(&str, Vec<String>)> = None;
+    for name in PRESETS {
+        let mut base = preset(name)?;
+        base.seed = config.seed;
+        base.data.source.clone_from(&config.data.source);
+        // These are the data's, and cannot be set.
+        base.model.image_size = config.model.image_size;
+        base.model.channels = config.model.channels;
+        base.model.num_classes = config.model.num_classes;
+        if let Some(settings) = settings_between(&base, config)?
+            && best.as_ref().is_none_or(|(_, fewest)| settings.len() < fewest.len())
+        {
+            best = Some((name, settings));
+        }
+    }
+    let Some((name, settings)) = best else {
+        return Ok(format!("(no preset leads to `{}/config.toml`)", out.display()));
+    };
+    let mut words = ["sparsely", "train", "--preset", name].map(String::from).to_vec();
+    words.extend(["--data".into(), config.data.source.clone()]);
+    words.extend(["--seed".into(), config.seed.to_string()]);
+    words.extend(["--out".into(), out.display().to_string()]);
+    words.extend(settings.into_iter().flat_map(|setting| ["--set".into(), setting]));
+    Ok(shell(&words))
+}
+
+/// The command that evaluates an arm for a seed.
+pub fn eval_command(plan: &Plan, run: &Path, routing: Option<&ArmRouting>) -> String {
+    let mut words = vec!["sparsely".into(), "eval".into(), run.display().to_string()];
+    words.extend(["--batch".into(), plan.study.timing.batch_size.to_string()]);
+    if let Some(routing) = routing {
+        let flags = ["--k", "--capacity", "--priority", "--group"].map(String::from);
+        words.extend(flags.into_iter().zip(routing.words()).flat_map(|(flag, word)| [flag, word]));
+    }
+    shell(&words)
+}
+
+impl ArmRouting {
+    /// K, capacity, priority and group as the flags of `sparsely eval` take them.
+    pub fn words(&self) -> [String; 4] {
+        let capacity = match self.capacity {
+            Capacity::Exact { seats } => format!("exact:{seats}"),
+            Capacity::Factor { factor, .. } => factor.to_string(),
+            Capacity::Unlimited => "unlimited".into(),
+        };
+        let priority = match self.priority {
+            Priority::Position => "position",
+            Priority::MaxGate => "max-gate",
+            Priority::SumGates => "sum-gates",
+        };
+        let group = match self.group {
+            Group::Images { n } => n.to_string(),
+            Group::Tokens { n } => format!("tokens:{n}"),
+        };
+        [self.num_selected.to_string(), capacity, priority.into(), group]
+    }
+}
+
+/// The command that runs the study, and goes on with it.
+pub fn study_command(plan: &Plan, folder: &Folder) -> String {
+    let mut words = ["sparsely", "study", &plan.study.name].map(String::from).to_vec();
+    let request = &plan.request;
+    words.extend(request.data.iter().flat_map(|data| ["--data".into(), data.clone()]));
+    words.extend(request.budget_seconds.iter().flat_map(|s| ["--budget".into(), format!("{s}s")]));
+    words.extend(
+        request.watts_per_core.iter().flat_map(|w| ["--watts-per-core".into(), w.to_string()]),
+    );
+    if folder.path() != Path::new("studies").join(&plan.study.name) {
+        words.extend(["--out".into(), folder.path().display().to_string()]);
+    }
+    shell(&words)
+}
+
+/// Words as a POSIX shell reads them.
+fn shell(words: &[String]) -> String {
+    let quoted = words.iter().map(|word| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@".contains(c);
+        if !word.is_empty() && word.chars().all(is_plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_split_them() {
+        let words = ["a.b=1", "two words", "it's", "", "x={ n = 1 }"].map(String::from);
+        assert_eq!(shell(&words), r"a.b=1 'two words' 'it'\''s' '' 'x={ n = 1 }'");
+    }
+
+    #[test]
+    fn a_run_that_is_a_preset_needs_no_settings() {
+        let mut run = preset("digits").unwrap();
+        run.seed = 3;
+        run.model.width = 48;
+        assert_eq!(
+            train_command(&run, Path::new("runs/x")).unwrap(),
+            "sparsely train --preset digits --data digits --seed 3 --out runs/x --set model.width=48"
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! Trains, evaluates and measures what a plan still lacks. Every finished piece is on disk, so a study that
+//! was stopped or killed goes on with the piece that it was at.
+
+use super::rate::now;
+use super::reading::{as_digits, flops_per_image};
+use super::{Arm, Folder, Model, Plan, Reading, SeedCosts, Trial};
+use crate::checkpoint::RunFolder;
+use crate::data::Dataset;
+use crate::eval::{EvalConfig, Meter, SavedModel, Subject, cost_in_turn, evaluate};
+use crate::model::Vit;
+use crate::train::{self, RunConfig};
+use crate::{Error, Result};
+use sparsely_tensor::Slab;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whom a study tells what it does, and each of its runs what it does.
+pub trait Observer: train::Observer {
+    /// Before each piece of work.
+    fn stage(&mut self, _stage: &Stage<'_>) {}
+}
+
+/// A piece of work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stage<'a> {
+    /// A run that tries a learning rate.
+    Trial {
+        /// The model's name.
+        model: &'a str,
+        /// The rate.
+        lr_peak: f64,
+    },
+    /// A run.
+    Training {
+        /// The model's name.
+        model: &'a str,
+        /// Its seed.
+        seed: u64,
+    },
+    /// An arm on the test images.
+    Evaluating {
+        /// The arm's name.
+        arm: &'a str,
+        /// Its model's seed.
+        seed: u64,
+    },
+    /// All arms in turn, for time and energy.
+    Measuring {
+        /// The models' seed.
+        seed: u64,
+    },
+}
+
+/// Does what is not done yet; false if it was stopped before the end.
+///
+/// # Errors
+/// If a run, the data or the folder cannot be used.
+pub fn execute(
+    plan: &Plan,
+    folder: &Folder,
+    program: &str,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<bool> {
+    let mut work = Work { plan, folder, program, stop, observer };
+    let Some(lr_peaks) = work.tune()? else { return Ok(false) };
+    for seed in &plan.study.seeds {
+        if !work.seed(*seed, &lr_peaks)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What came out of a run.
+struct Learned {
+    seed: u64,
+    lr_peak: f64,
+    description: SavedModel,
+    model: Vit,
+    params: Slab,
+}
+
+struct Work<'a> {
+    plan: &'a Plan,
+    folder: &'a Folder,
+    program: &'a str,
+    stop: &'a AtomicBool,
+    observer: &'a mut dyn Observer,
+}
+
+impl Work<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The learning rate of each model; `None` if it was stopped.
+    fn tune(&mut self) -> Result<Option<BTreeMap<String, f64>>> {
+        let mut chosen = BTreeMap::new();
+        for model in &self.plan.study.models {
+            let mut lr_peak = model.train.schedule.lr_peak;
+            if self.plan.study.tuning.is_some() {
+                let Some(trials) = self.trials(model)? else { return Ok(None) };
+                lr_peak = Trial::best(&trials).map_or(lr_peak, |best| best.lr_peak);
+            }
+            chosen.insert(model.name.clone(), lr_peak);
+        }
+        Ok(Some(chosen))
+    }
+
+    fn trials(&mut self, model: &Model) -> Result<Option<Vec<Trial>>> {
+        let mut trials = Vec::new();
+        for config in self.plan.study.trial_configs(model) {
+            let lr_peak = config.train.schedule.lr_peak;
+            if let Some(trial) = self.folder.trial(&model.name, lr_peak)? {
+                trials.push(trial);
+                continue;
+            }
+            self.observer.stage(&Stage::Trial { model: &model.name, lr_peak });
+            let path = self.folder.trial_run(&model.name, lr_peak);
+            if !self.train(config.clone(), &path)? {
+                return Ok(None);
+            }
+            let learned = Learned::load(&path)?;
+            let dataset = Dataset::open(&config.data, config.data.image_size, config.seed)?;
+            let loss = config.train.loss.into();
+            let found =
+                evaluate(&learned.model, &learned.params, &dataset.validation, &config.eval, loss)?;
+            let trial = Trial {
+                model: model.name.clone(),
+                lr_peak,
+                validation_top1: found.top1,
+                validation_loss: found.loss,
+            };
+            self.folder.save_trial(&trial)?;
+            trials.push(trial);
+        }
+        Ok(Some(trials))
+    }
+
+    /// Begins a run or goes on with it; false if it was stopped.
+    fn train(&mut self, config: RunConfig, path: &Path) -> Result<bool> {
+        let outcome = match RunFolder::open(path) {
+            Ok(run) => {
+                let found = RunConfig::from_toml(&run.config()?, &run.config_path())?;
+                if found != config {
+                    let expected = "the configuration that plan.json asks for";
+                    return Err(Error::format(&run.config_path(), expected, "another one"));
+                }
+                train::resume(path, self.stop, self.observer)?
+            }
+            Err(_) => {
+                let root = self.folder.path();
+                train::start(config, Some(path), root, self.stop, self.observer)?
+            }
+        };
+        Ok(matches!(outcome, train::Outcome::Finished(_)))
+    }
+
+    /// All of one seed: the runs, then the arms, then time and energy; false if it was stopped.
+    fn seed(&mut self, seed: u64, lr_peaks: &BTreeMap<String, f64>) -> Result<bool> {
+        if self.is_done(seed)? {
+            return Ok(true);
+        }
+        let study = &self.plan.study;
+        for model in &study.models {
+            self.observer.stage(&Stage::Training { model: &model.name, seed });
+            let config = study.seeded_config(model, seed, lr_peaks[&model.name]);
+            if !self.train(config, &self.folder.run(&model.name, seed))? {
+                return Ok(false);
+            }
+        }
+        let dataset = Dataset::open(&study.data, study.data.image_size, seed)?;
+        let mut learned = BTreeMap::new();
+        for model in &study.models {
+            let run = self.folder.run(&model.name, seed);
+            learned.insert(model.name.as_str(), Learned::load(&run)?);
+        }
+        if !self.evaluate(seed, &learned, &dataset)? {
+            return Ok(false);
+        }
+        self.observer.stage(&Stage::Measuring { seed });
+        self.measure(seed, &learned, &dataset)?;
+        Ok(true)
+    }
+
+    /// The arms that were not evaluated yet; false if it was stopped.
+    fn evaluate(
+        &mut self,
+        seed: u64,
+        learned: &BTreeMap<&str, Learned>,
+        dataset: &Dataset,
+    ) -> Result<bool> {
+        for arm in &self.plan.study.arms {
+            if self.folder.reading(&arm.name, seed)?.is_some() {
+                continue;
+            }
+            if self.is_stopped() {
+                return Ok(false);
+            }
+            self.observer.stage(&Stage::Evaluating { arm: &arm.name, seed });
+            let reading = self.read(arm, &learned[arm.model.as_str()], dataset)?;
+            self.folder.save_reading(&reading)?;
+        }
+        Ok(!self.is_stopped())
+    }
+
+    fn is_done(&self, seed: u64) -> Result<bool> {
+        for arm in &self.plan.study.arms {
+            if self.folder.reading(&arm.name, seed)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(self.folder.costs(seed)?.is_some())
+    }
+
+    fn read(&self, arm: &Arm, learned: &Learned, dataset: &Dataset) -> Result<Reading> {
+        let study = &self.plan.study;
+        let config = EvalConfig { dial: arm.dial, ..study.eval_config() };
+        let loss = study.model(&arm.model)?.train.loss.into();
+        let found = evaluate(&learned.model, &learned.params, &dataset.test, &config, loss)?;
+        Ok(Reading {
+            arm: arm.name.clone(),
+            seed: learned.seed,
+            program: self.program.to_string(),
+            lr_peak: learned.lr_peak,
+            step: learned.description.step,
+            loss: found.loss,
+            dropped_share: found.dropped_share,
+            flops_per_image: flops_per_image(&learned.model, &config, &found)?,
+            is_right: as_digits(&found.is_right),
+        })
+    }
+
+    fn measure(
+        &self,
+        seed: u64,
+        learned: &BTreeMap<&str, Learned>,
+        dataset: &Dataset,
+    ) -> Result<()> {
+        let study = &self.plan.study;
+        let subjects: Vec<_> = study
+            .arms
+            .iter()
+            .map(|arm| {
+                let Learned { model, params, .. } = &learned[arm.model.as_str()];
+                Subject { model, params, dial: arm.dial }
+            })
+            .collect();
+        let meter = Meter::open(study.watts_per_core);
+        let costs = cost_in_turn(&subjects, &dataset.test, &study.timing, &meter)?;
+        let names = study.arms.iter().map(|arm| arm.name.clone());
+        self.folder.save_costs(&SeedCosts {
+            seed,
+            date: now(),
+            threads: rayon::current_num_threads(),
+            energy_source: meter.source().to_string(),
+            of_image: names.zip(costs).collect(),
+        })
+    }
+}
+
+impl Learned {
+    fn load(path: &Path) -> Result<Learned> {
+        let run = RunFolder::open(path)?;
+        let config = RunConfig::from_toml(&run.config()?, &run.config_path())?;
+        let (description, model, params) = SavedModel::load(&run)?;
+        let (seed, lr_peak) = (config.seed, config.train.schedule.lr_peak);
+        Ok(Learned { seed, lr_peak, description, model, params })
+    }
+}

@@ -1,0 +1,124 @@
+//! Fair comparisons: an experiment is a function that returns a [`Study`].
+//!
+//! A study is planned ([`Plan`]: checked, fitted into a budget, its predictions written down), executed
+//! ([`execute`]: every run resumable) and reported ([`report`]). A new one is a file with a function
+//! that returns its value, and a line in [`all`].
+
+mod bpr;
+mod budget;
+mod collect;
+mod command_line;
+mod description;
+mod execute;
+mod fair;
+mod folder;
+mod plan;
+mod plot;
+mod rate;
+mod reading;
+mod results;
+mod size;
+pub mod statistics;
+mod summary;
+mod table;
+mod verdict;
+
+pub use bpr::{bpr, bpr_digits};
+pub use budget::{Fitted, shrink, told};
+pub use command_line::{eval_command, study_command, train_command};
+pub use description::{
+    Arm, Comparison, Curve, Least, Model, Panel, Point, Predicted, Study, Tuning,
+};
+pub use execute::{Observer, Stage, execute};
+pub use fair::{MAX_FLOPS_GAP, TrainingCost};
+pub use folder::Folder;
+pub use plan::{Plan, Request};
+pub use rate::Rate;
+pub use reading::{Reading, SeedCosts, Trial};
+pub use results::{ArmResult, ArmRouting, ComparisonResult, DecidingUnit, Results, SeedResult};
+pub use size::Sizes;
+pub use verdict::Verdict;
+
+use crate::{Error, Result};
+
+/// How alike a name must be to one that is meant, from 0 to 1.
+const LIKENESS: f64 = 0.5;
+
+/// All studies that have a name.
+pub fn all() -> Vec<Study> {
+    vec![bpr(), bpr_digits()]
+}
+
+/// The study of that name.
+///
+/// # Errors
+/// If there is none, with the name that is nearest, or all names.
+pub fn named(name: &str) -> Result<Study> {
+    let mut studies = all();
+    if let Some(index) = studies.iter().position(|study| study.name == name) {
+        return Ok(studies.swap_remove(index));
+    }
+    let names: Vec<_> = studies.iter().map(|study| format!("`{}`", study.name)).collect();
+    let nearest = studies
+        .iter()
+        .map(|study| (strsim::normalized_damerau_levenshtein(name, &study.name), &study.name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let meant = match nearest {
+        Some((likeness, nearest)) if likeness >= LIKENESS => {
+            format!("; did you mean `{nearest}`?")
+        }
+        _ => String::new(),
+    };
+    let expected = format!("one of {}", names.join(", "));
+    Err(Error::Argument { op: "study", expected, got: format!("`{name}`{meant}") })
+}
+
+/// Writes tables, pictures and the summary of a study that has been executed.
+///
+/// # Errors
+/// If a part of it is missing or the file system refuses.
+pub fn report(plan: &Plan, folder: &Folder) -> Result<Results> {
+    let results = Results::collect(plan, folder)?;
+    let study = &plan.study;
+    folder.save_text("arms.csv", &table::arms_csv(&results.arms)?)?;
+    folder.save_text("comparisons.csv", &table::comparisons_csv(&results.comparisons)?)?;
+    let json = serde_json::to_string_pretty(&results).map_err(|e| Error::config(e.to_string()))?;
+    folder.save_text("results.json", &json)?;
+    let smaller = if plan.shrunk.is_empty() { "" } else { "; smaller than described" };
+    let energy = results.energy_source();
+    for (name, axis, note) in [
+        ("accuracy-flops.svg", plot::FLOPS, String::new()),
+        ("accuracy-time.svg", plot::TIME, format!("; {} threads", plan.rate.threads)),
+        ("accuracy-energy.svg", plot::ENERGY, format!("; {energy}")),
+    ] {
+        let note = format!("{note}{smaller}");
+        folder.save_text(name, &plot::accuracy(study, &results, &axis, &note)?)?;
+    }
+    folder.save_text("differences.svg", &plot::differences(study, &results, smaller)?)?;
+    folder.save_text("summary.md", &summary::summary(plan, folder, &results)?)?;
+    Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_study_is_found_by_its_name() {
+        for study in all() {
+            assert_eq!(named(&study.name).unwrap(), study);
+        }
+    }
+
+    #[test]
+    fn an_unknown_study_is_refused_with_the_nearest_name() {
+        assert_eq!(
+            named("brp").unwrap_err().to_string(),
+            "study: expected one of `bpr`, `bpr-digits`, got `brp`; did you mean `bpr`?"
+        );
+        assert_eq!(
+            named("zzz").unwrap_err().to_string(),
+            "study: expected one of `bpr`, `bpr-digits`, got `zzz`"
+        );
+    }
+}

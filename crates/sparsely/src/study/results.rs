@@ -1,0 +1,161 @@
+//! What came out of a study, as a value.
+
+use super::statistics::Interval;
+use super::{Predicted, Trial, Verdict};
+use crate::eval::ImageCost;
+use crate::moe::{Capacity, Group, Priority};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// All that came out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Results {
+    /// In the study's order.
+    pub arms: Vec<ArmResult>,
+    /// In the study's order.
+    pub comparisons: Vec<ComparisonResult>,
+    /// Learning rates that were tried.
+    pub trials: Vec<Trial>,
+}
+
+/// An arm over all seeds.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArmResult {
+    /// Its name.
+    pub arm: String,
+    /// Its model's name.
+    pub model: String,
+    /// How it routed; `None` for a dense model.
+    pub routing: Option<ArmRouting>,
+    /// Mean top-1 accuracy, in percent.
+    pub top1_percent: f64,
+    /// Its interval over seeds; `None` for one seed.
+    pub top1_over_seeds: Option<Interval>,
+    /// Share of the choices that found no seat, mean over seeds.
+    pub dropped_share: f64,
+    /// FLOPs of an image, mean over seeds.
+    pub flops_per_image: f64,
+    /// Milliseconds of an image, median over rounds and then over seeds.
+    pub milliseconds: f64,
+    /// First and third quartile over rounds, median over seeds.
+    pub milliseconds_quartiles: [f64; 2],
+    /// Millijoules of an image, median over seeds.
+    pub millijoules: f64,
+    /// One for each seed.
+    pub seeds: Vec<SeedResult>,
+}
+
+/// An arm's routing, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ArmRouting {
+    /// K.
+    pub num_selected: usize,
+    /// Seats of each expert.
+    pub capacity: Capacity,
+    /// Who sits first.
+    pub priority: Priority,
+    /// Which tokens compete.
+    pub group: Group,
+}
+
+/// An arm for one seed.
+#[derive(Clone, Debug, Serialize)]
+pub struct SeedResult {
+    /// The seed.
+    pub seed: u64,
+    /// Version and commit of the program that evaluated it.
+    pub program: String,
+    /// Test images.
+    pub n: usize,
+    /// Top-1 accuracy, in percent.
+    pub top1_percent: f64,
+    /// Mean task loss.
+    pub loss: f64,
+    /// Share of the choices that found no seat.
+    pub dropped_share: f64,
+    /// The learning rate of its model.
+    pub lr_peak: f64,
+    /// Steps that its model had learned for.
+    pub step: u64,
+    /// FLOPs of an image.
+    pub flops_per_image: f64,
+    /// Time and energy of an image.
+    pub cost: ImageCost,
+    /// Where the joules come from.
+    pub energy_source: String,
+    /// Threads that computed when time and energy were measured.
+    pub threads: usize,
+}
+
+/// What is drawn for the interval that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecidingUnit {
+    /// Arms of different models: a claim about training.
+    Seeds,
+    /// Arms of the same models: a claim about these models.
+    Images,
+}
+
+impl DecidingUnit {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            DecidingUnit::Seeds => "seeds",
+            DecidingUnit::Images => "images",
+        }
+    }
+}
+
+/// A comparison and what it says. Differences are arm minus baseline, in percentage points of top-1.
+#[derive(Clone, Debug, Serialize)]
+pub struct ComparisonResult {
+    /// What was compared.
+    pub name: String,
+    /// The arm.
+    pub arm: String,
+    /// The arm that is subtracted.
+    pub baseline: String,
+    /// What was expected.
+    pub predicted: Predicted,
+    /// Mean over seeds and images.
+    pub difference: f64,
+    /// One for each seed.
+    pub by_seed: Vec<f64>,
+    /// For training runs that were not made, on these test images; `None` for one seed.
+    pub over_seeds: Option<Interval>,
+    /// For images that were not seen, of these models.
+    pub over_images: Option<Interval>,
+    /// Images that are drawn together, because they compete for the same seats in one of the arms.
+    pub images_per_unit: usize,
+    /// Which interval decides.
+    pub unit: DecidingUnit,
+    /// The smallest difference that the deciding units would have shown; `None` for one seed.
+    pub detectable: Option<f64>,
+    /// What follows.
+    pub verdict: Verdict,
+}
+
+impl ComparisonResult {
+    /// The interval of the deciding unit.
+    pub fn deciding(&self) -> Option<Interval> {
+        match self.unit {
+            DecidingUnit::Seeds => self.over_seeds,
+            DecidingUnit::Images => self.over_images,
+        }
+    }
+}
+
+impl Results {
+    /// The arm of that name.
+    pub fn arm(&self, name: &str) -> Option<&ArmResult> {
+        self.arms.iter().find(|arm| arm.arm == name)
+    }
+
+    /// Where the joules come from.
+    pub fn energy_source(&self) -> String {
+        let sources = self.arms.iter().flat_map(|arm| &arm.seeds).map(|seed| &*seed.energy_source);
+        let different: BTreeSet<_> = sources.collect();
+        different.into_iter().collect::<Vec<_>>().join(" and ")
+    }
+}

@@ -1,0 +1,207 @@
+//! The cost model against what runs: parameters of the real layout, and the multiply-accumulates
+//! that the kernels count. The counter is the process's, so what counts here has this binary to
+//! itself, one model at a time.
+
+use sparsely::cost::{Call, ModelCost, Routed, forward_macs};
+use sparsely::model::{Classifier, ModelConfig, Output, Positions, Vit};
+use sparsely::moe::{Capacity, Dial, Group, MoeConfig, Placement, RouterConfig};
+use sparsely::nn::Mode;
+use sparsely::rng::{Purpose, stream};
+use sparsely::train::preset;
+use sparsely_tensor::{CrossEntropy, Pool, Slab, Tape, macs};
+use std::sync::Mutex;
+
+/// Held while a model runs: the counter does not know who multiplied.
+static COUNTING: Mutex<()> = Mutex::new(());
+
+const BATCH: usize = 4;
+
+/// 8×8 images of 3 channels in 2×2 patches: 16 tokens of width 24, three blocks.
+fn dense() -> ModelConfig {
+    ModelConfig {
+        image_size: 8,
+        channels: 3,
+        patch_size: 2,
+        depth: 3,
+        width: 24,
+        heads: 3,
+        mlp_width: 40,
+        num_classes: Some(7),
+        moe: None,
+        ..ModelConfig::default()
+    }
+}
+
+fn sparse(k: usize, capacity: Capacity, group: Group) -> ModelConfig {
+    let router = RouterConfig { num_selected: k, capacity, ..RouterConfig::default() };
+    let placement = Placement::Blocks { blocks: vec![1, 2] };
+    let moe = MoeConfig { num_experts: 4, router, placement, group, ..MoeConfig::default() };
+    ModelConfig { moe: Some(moe), ..dense() }
+}
+
+/// Names and models: heads, norms, dropout; K 1 to 3; seats for all, for some, for as many as ask.
+fn models() -> Vec<(&'static str, ModelConfig)> {
+    let (token, map) = (Classifier::Token, Classifier::Map);
+    let (image, batch) = (Group::Images { n: 1 }, Group::Images { n: 4 });
+    let dropping = Capacity::factor(0.6);
+    let mut dropout = sparse(2, Capacity::factor(1.05), batch);
+    dropout.dropout = 0.1;
+    dropout.moe.as_mut().unwrap().expert_dropout = 0.1;
+    vec![
+        ("dense gap", dense()),
+        ("dense token", ModelConfig { classifier: token, ..dense() }),
+        ("dense map", ModelConfig { classifier: map, positions: Positions::None, ..dense() }),
+        ("dense map qk-norm", ModelConfig { classifier: map, qk_norm: true, ..dense() }),
+        ("dense qk-norm", ModelConfig { qk_norm: true, ..dense() }),
+        ("pre-logits", ModelConfig { pre_logits: Some(11), ..dense() }),
+        ("sincos", ModelConfig { positions: Positions::Sincos2d, ..dense() }),
+        ("features", ModelConfig { num_classes: None, ..dense() }),
+        ("odd pixels", ModelConfig { image_size: 9, ..dense() }),
+        ("one token", ModelConfig { patch_size: 8, ..dense() }),
+        ("k 1 unlimited", sparse(1, Capacity::Unlimited, image)),
+        ("k 2 unlimited", sparse(2, Capacity::Unlimited, batch)),
+        ("k 3 unlimited", sparse(3, Capacity::Unlimited, image)),
+        ("k 1 dropping", sparse(1, dropping, image)),
+        ("k 2 dropping", sparse(2, dropping, batch)),
+        ("k 3 one seat", sparse(3, Capacity::Exact { seats: 1 }, Group::Tokens { n: 8 })),
+        ("token head", ModelConfig { classifier: token, ..sparse(2, dropping, batch) }),
+        (
+            "map head pre-logits",
+            ModelConfig { classifier: map, pre_logits: Some(24), ..sparse(1, dropping, batch) },
+        ),
+        ("dropout", dropout),
+    ]
+}
+
+/// Runs `compute` on a batch of the model: MACs counted, and what it returns.
+fn counting<R>(config: &ModelConfig, compute: impl FnOnce(&Vit, &Slab, &[f32]) -> R) -> (u64, R) {
+    let (vit, params) = Vit::init(config, 1).unwrap();
+    let pixels = BATCH * config.image_pixels();
+    let images: Vec<f32> = (0..pixels).map(|i| (i * 7919 % 256) as f32 / 127.5 - 1.0).collect();
+    let _guard = COUNTING.lock().unwrap();
+    let before = macs();
+    let result = compute(&vit, &params, &images);
+    (macs() - before, result)
+}
+
+fn measured(config: &ModelConfig, stats: &[(usize, sparsely::moe::RouterStats)]) -> ModelCost {
+    let call = Call { routed: Routed::Measured(stats), ..Call::balanced(BATCH) };
+    ModelCost::of(config, &call).unwrap()
+}
+
+#[test]
+fn forward_macs_are_those_that_the_kernels_count() {
+    let mut dropping = 0;
+    for (name, config) in models() {
+        let (counted, stats) = counting(&config, |vit, params, images| {
+            let pool = Pool::new();
+            let tape = Tape::inference(params, &pool);
+            vit.forward(&tape, images, &Dial::default(), &mut Mode::Eval).unwrap().stats
+        });
+        assert_eq!(measured(&config, &stats).macs(), counted, "{name}");
+        dropping += usize::from(stats.iter().any(|(_, stats)| stats.dropped_share() > 0.0));
+    }
+    assert!(dropping >= 6, "only {dropping} models dropped anything");
+}
+
+#[test]
+fn backward_macs_are_those_that_the_kernels_count() {
+    for (name, config) in models().into_iter().filter(|(_, c)| c.num_classes.is_some()) {
+        let (counted, stats) = counting(&config, |vit, params, images| {
+            let pool = Pool::new();
+            let tape = Tape::recording(params, &pool);
+            let mut rng = stream(1, Purpose::Model, 0);
+            let mode = &mut Mode::Train(&mut rng);
+            let output = vit.forward(&tape, images, &Dial::default(), mode).unwrap();
+            let Output { logits_bv, mut losses, stats, .. } = output;
+            let targets = vec![0.5; logits_bv.values().len()];
+            losses.push((logits_bv.cross_entropy(CrossEntropy::Sigmoid, &targets).unwrap(), 1.0));
+            let loss = tape.weighted_sum(&losses).unwrap();
+            tape.backward(&loss, &mut Slab::zeros(params.layout().clone())).unwrap();
+            stats
+        });
+        let cost = measured(&config, &stats);
+        assert_eq!(cost.macs() + cost.backward_macs(), counted, "{name}");
+    }
+}
+
+/// Bytes of activations that a pool held after the forward pass on a recording tape, and at most.
+fn training_bytes(config: &ModelConfig) -> ([usize; 2], ModelCost) {
+    let (_, (bytes, stats)) = counting(config, |vit, params, images| {
+        let pool = Pool::new();
+        let tape = Tape::recording(params, &pool);
+        let mut rng = stream(1, Purpose::Model, 0);
+        let mode = &mut Mode::Train(&mut rng);
+        let Output { logits_bv, mut losses, stats, .. } =
+            vit.forward(&tape, images, &Dial::default(), mode).unwrap();
+        let targets = vec![0.5; logits_bv.values().len()];
+        losses.push((logits_bv.cross_entropy(CrossEntropy::Sigmoid, &targets).unwrap(), 1.0));
+        let loss = tape.weighted_sum(&losses).unwrap();
+        let kept = pool.used_bytes();
+        tape.backward(&loss, &mut Slab::zeros(params.layout().clone())).unwrap();
+        ([kept, pool.peak_bytes()], stats)
+    });
+    (bytes, measured(config, &stats))
+}
+
+fn inference_bytes(config: &ModelConfig) -> (usize, ModelCost) {
+    let (_, (bytes, stats)) = counting(config, |vit, params, images| {
+        let pool = Pool::new();
+        let tape = Tape::inference(params, &pool);
+        let stats = vit.forward(&tape, images, &Dial::default(), &mut Mode::Eval).unwrap().stats;
+        (pool.peak_bytes(), stats)
+    });
+    (bytes, measured(config, &stats))
+}
+
+/// What the formulas leave out is a few scalars, softmax's copies at the router and the copies of
+/// dropout's backward pass: 3 % in models as small as these.
+#[test]
+fn activations_are_those_that_the_pool_holds() {
+    let agrees = |values: u64, bytes: usize, what: &str| {
+        let ratio = (4 * values) as f64 / bytes as f64;
+        assert!((ratio - 1.0).abs() < 0.03, "{what}: {} of {bytes} bytes", 4 * values);
+    };
+    for (name, config) in models() {
+        let ([kept, peak], cost) = training_bytes(&config);
+        agrees(cost.parts.iter().map(|part| part.kept).sum(), kept, &format!("{name}, kept"));
+        agrees(cost.training_activations(), peak, &format!("{name}, training"));
+        let (peak, cost) = inference_bytes(&config);
+        agrees(cost.inference_activations(), peak, &format!("{name}, inference"));
+    }
+}
+
+/// Where nothing is dropped the expected number of pairs is the measured one: no routing at all is
+/// needed to tell the cost. Under a dial too.
+#[test]
+fn expected_macs_of_dropless_routing_are_exact() {
+    for k in 1..=4 {
+        let dial = Dial {
+            num_selected: Some(k),
+            capacity: Some(Capacity::Unlimited),
+            group: Some(Group::Images { n: 2 }),
+            ..Dial::default()
+        };
+        let config = sparse(2, Capacity::factor(0.5), Group::Images { n: 4 });
+        let (counted, ()) = counting(&config, |vit, params, images| {
+            let pool = Pool::new();
+            let tape = Tape::inference(params, &pool);
+            vit.forward(&tape, images, &dial, &mut Mode::Eval).unwrap();
+        });
+        assert_eq!(forward_macs(&config, &dial).unwrap() * BATCH as f64, counted as f64, "K {k}");
+    }
+}
+
+/// Every size at every patch, with and without experts, and the heads that presets do not have.
+#[test]
+fn parameters_are_those_of_the_layout() {
+    let sizes = ["ti4", "ti16", "s16", "s32", "b16", "b32", "l16", "l32", "h14", "15b14"];
+    let named = sizes.iter().flat_map(|size| ["vit", "vmoe"].map(|kind| format!("{kind}-{size}")));
+    let presets = named.chain(["digits".into()]).map(|name| (preset(&name).unwrap().model, name));
+    let models = models().into_iter().map(|(name, config)| (config, name.to_string()));
+    for (config, name) in presets.chain(models) {
+        let cost = ModelCost::of(&config, &Call::balanced(8)).unwrap();
+        let layout = Vit::layout(&config).unwrap();
+        assert_eq!(cost.params(), layout.num_params() as u64, "{name}");
+    }
+}
