@@ -31,13 +31,13 @@ pub(crate) enum Command {
     /// Logits of an array of images, for comparison with other implementations: routed in the
     /// groups and with the capacity that the model was trained with, unless flags say otherwise
     Logits(LogitsArgs),
+    /// What a model costs, without running it: parameters, FLOPs, memory, bytes; or a plan to train
+    /// it on many devices
+    Cost(CostArgs),
     /// Make a run folder of another program's model
     Import(ImportArgs),
     /// Write a run's model for another program
     Export(ExportArgs),
-    /// What a model costs, without running it: parameters, FLOPs, memory, bytes; or a plan to train
-    /// it on many devices
-    Cost(CostArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Compare fairly: run a study, or go on with it; without a name, list what there is
@@ -46,7 +46,7 @@ pub(crate) enum Command {
 
 #[derive(ClapArgs)]
 pub(crate) struct TrainArgs {
-    /// What to train: `digits`, or `vit-` or `vmoe-` and a size such as `ti4` or `s32`
+    /// What to train: `digits`, or `vit-`, `vmoe-` or `soft-` and a size such as `ti4` or `s32`
     #[arg(long, default_value = "digits", conflicts_with = "resume")]
     pub(crate) preset: String,
     /// `digits`, or a folder: IDX files, Parquet files, or one sub-folder of images per class
@@ -94,6 +94,8 @@ enum PriorityArg {
     /// Batch prioritized, by the sum of the K gates
     #[value(alias = "sum")]
     SumGates,
+    /// By the router's learned score
+    Learned,
 }
 
 impl DialArgs {
@@ -111,6 +113,7 @@ impl DialArgs {
             PriorityArg::Position => Priority::Position,
             PriorityArg::MaxGate => Priority::MaxGate,
             PriorityArg::SumGates => Priority::SumGates,
+            PriorityArg::Learned => Priority::Learned,
         });
         Dial {
             num_selected: self.k.or(base.num_selected),
@@ -297,7 +300,7 @@ pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(default_value = "train")]
     pub(crate) what: BenchKind,
-    /// Only this model (as printed in the field `model`)
+    /// Only this model or router (as printed)
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Images of a step
@@ -311,10 +314,12 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BenchKind {
     /// Whole training steps
     Train,
+    /// Routers alone, and within a MoE layer
+    Routers,
 }
 
 #[derive(ClapArgs)]

@@ -50,9 +50,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
         Command::Logits(args) => commands::logits::run(&args),
+        Command::Cost(args) => commands::cost::run(&args),
         Command::Import(args) => commands::import::run(&args.format),
         Command::Export(args) => commands::export::run(&args.format),
-        Command::Cost(args) => commands::cost::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Study(args) => commands::study::run(&args),
     }

@@ -66,8 +66,9 @@ impl Progress {
                     / report.stats.len() as f64
             };
             text += &format!(
-                "  imbalance {:.2}  dropped {:.1} %",
+                "  imbalance {:.2}  entropy {:.2}  dropped {:.1} %",
                 mean(RouterStats::imbalance),
+                mean(RouterStats::entropy),
                 100.0 * mean(RouterStats::dropped_share)
             );
         }

@@ -171,6 +171,11 @@ impl<'t> Var<'t> {
         self.value.as_f32()
     }
 
+    /// The same values as a constant: no gradient goes through it.
+    pub fn detached(&self) -> Var<'t> {
+        Var { grad: None, ..self.clone() }
+    }
+
     /// The same values with other extents.
     ///
     /// # Errors

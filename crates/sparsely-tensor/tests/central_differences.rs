@@ -5,13 +5,17 @@ use crate::twins::attention::{CrossAttention, SelfAttention, Softmax};
 use crate::twins::block::Block;
 use crate::twins::dense::{Activation, Linear};
 use crate::twins::grouped::{GatherLinear, ScatterLinear};
+use crate::twins::mixing::{CosineLogits, GatherMix, Mul, ScatterMix, ScatterRows, SoftmaxColumns};
 use crate::twins::norm::{HeadNorm, LayerNorm};
+use crate::twins::routed::{self, Weigh};
 use crate::twins::scalar::{CrossEntropy, DotConstant, Pick, WeightedSum};
 use crate::twins::statistics::{ChanceAmongLargest, CvSquared, MeanSquaredLogSumExp, SumGroups};
 use crate::twins::tokens::{AddRepeated, MeanTokens, Prepend, Repeat, SelectToken};
+use crate::twins::transport::{Sinkhorn, SparsePlan, SparseTransport};
 use crate::twins::{Both, Twin};
 use proptest::prelude::*;
-use sparsely_tensor::{Activation as Act, CrossEntropy as Kind};
+use sparsely_tensor as engine;
+use sparsely_tensor::{Activation as Act, CrossEntropy as Kind, Spread};
 
 /// The truncation error is H² f‴/6, about 1e-10 for the functions here, and rounding adds
 /// 1e-16/H: both far below what is allowed.
@@ -50,7 +54,13 @@ fn check(twin: &impl Both, inputs: &[Vec<f64>]) -> Result<(), TestCaseError> {
 }
 
 fn activations() -> impl Strategy<Value = Act> {
-    prop_oneof![Just(Act::Identity), Just(Act::Gelu), Just(Act::Tanh)]
+    prop_oneof![
+        Just(Act::Identity),
+        Just(Act::Gelu),
+        Just(Act::Tanh),
+        Just(Act::Sigmoid),
+        Just(Act::Relu)
+    ]
 }
 
 proptest! {
@@ -151,6 +161,34 @@ proptest! {
     }
 
     #[test]
+    fn mixtures(g in 1_usize..3, s in 1_usize..4, n in 1_usize..4, d in 1_usize..4, seed: u32) {
+        let seed = seed.into();
+        check(&CosineLogits { d, eps: 0.1 }, &draw(&[s * d, d * n, 1], seed))?;
+        check(&SoftmaxColumns { s, n }, &draw(&[g * s * n], seed))?;
+        check(&GatherMix { s, n, d }, &draw(&[g * s * d, g * s * n], seed))?;
+        check(&ScatterMix { s, n, d }, &draw(&[g * n * d, g * s * n, g * s * d], seed))?;
+        check(&ScatterRows { rows: vec![1, 0, 1], d }, &draw(&[3 * d, 3, 2 * d], seed))?;
+        check(&Mul, &draw(&[d, d], seed))?;
+    }
+
+    #[test]
+    fn sinkhorn(g in 1_usize..3, s in 1_usize..5, e in 1_usize..4, iterations in 1_usize..8, seed: u32) {
+        let settings = engine::Sinkhorn { group_rows: s, iterations, epsilon: 0.5 };
+        check(&Sinkhorn { settings, e }, &draw(&[g * s * e], seed.into()))?;
+    }
+
+    #[test]
+    fn sparse_plan(order in Just(vec![0, 1, 2, 3, 4, 5]).prop_shuffle(), rows: bool, support in 1_usize..4) {
+        // Similarities a tenth apart and prices of thirds of it: no ties, and no element at the border of
+        // the support.
+        let x: Vec<f64> = order.iter().map(|rank| f64::from(*rank) * 0.1).collect();
+        let spread = if rows { Spread::Rows } else { Spread::Columns };
+        let settings = engine::SparseTransport { group_rows: 3, spread, support, steps: 0, lr: 0.0 };
+        let prices = vec![0.033, -0.017, 0.004];
+        check(&SparsePlan { transport: SparseTransport { settings, e: 2 }, prices }, &[x])?;
+    }
+
+    #[test]
     fn cv_squared(g in 1_usize..4, e in 1_usize..5, seed: u32) {
         // Positive, as sums of gates are: the mean is a divisor.
         let inputs = draw(&[g * e], seed.into()).remove(0);
@@ -188,4 +226,23 @@ fn a_whole_block() {
     };
     let lens: Vec<usize> = block.inputs().iter().map(|(_, shape)| shape.iter().product()).collect();
     check(&block.graph(), &draw(&lens, 1)).unwrap();
+}
+
+#[test]
+fn a_mixture_by_every_router() {
+    let all = [
+        Weigh::Softmax,
+        Weigh::Sigmoid,
+        Weigh::Relu,
+        Weigh::Learned,
+        Weigh::Sinkhorn,
+        Weigh::SparseColumns,
+        Weigh::SparseRows,
+        Weigh::Soft,
+    ];
+    for weigh in all {
+        for seed in 0..8 {
+            check(&routed::graph(weigh), &draw(&routed::lens(), seed)).unwrap();
+        }
+    }
 }

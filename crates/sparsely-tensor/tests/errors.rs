@@ -245,3 +245,40 @@ fn statistics_and_losses() {
         says(x.dropout(rate, 0), &format!("dropout: expected a rate in [0, 1), got {told}"));
     }
 }
+
+#[test]
+fn mixtures_and_plans() {
+    use sparsely_tensor::{Sinkhorn, SparseTransport, Spread};
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    let (three, weights) = (wrong.named("row of 3"), wrong.named("weights"));
+    let (x, other) = (zeros(&tape, [4, 3]), zeros(&tape, [6, 2]));
+    says(
+        x.cosine_logits(&weights, &three, 0.0),
+        "cosine_logits: expected mu [3, …] and one scale, got mu [3, 2], scale [3]",
+    );
+    says(x.softmax_columns(3), "softmax_columns: expected a divisor of 4 rows, got 3");
+    says(x.gather_mix(&other, 2), "gather_mix: expected weights [4, N], got [6, 2]");
+    says(x.gather_mix(&x, 0), "gather_mix: expected a divisor of 4 rows, got 0");
+    says(
+        x.scatter_mix(&other, 2, None),
+        "scatter_mix: expected [6, 3], residual [6, 3], got [4, 3], residual None",
+    );
+    let one = Arc::new(RowGroups::new(3, &[vec![0]]).unwrap());
+    says(
+        x.scatter_rows(&one, &zeros(&tape, [1]), None),
+        "scatter_rows: expected [1, 3], gates [1], residual [3, 3], got [4, 3], gates [1], residual None",
+    );
+    says(x.mul(&zeros(&tape, [3])), "mul: expected [4, 3], got [3]");
+    says(
+        x.sinkhorn(&Sinkhorn { group_rows: 4, iterations: 0, epsilon: 1.0 }),
+        "sinkhorn: expected a divisor of 4 rows, at least one iteration, ε above 0, \
+         got 4 rows, 0 iterations, ε 1",
+    );
+    let settings =
+        SparseTransport { group_rows: 4, spread: Spread::Rows, support: 0, steps: 1, lr: 0.1 };
+    says(
+        x.sparse_transport(&settings),
+        "sparse_transport: expected a divisor of 4 rows, a support of at least 1, got 4 rows, 0",
+    );
+}

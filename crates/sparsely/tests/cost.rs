@@ -4,7 +4,7 @@
 
 use sparsely::cost::{Call, ModelCost, Routed, forward_macs};
 use sparsely::model::{Classifier, ModelConfig, Output, Positions, Vit};
-use sparsely::moe::{Capacity, Dial, Group, MoeConfig, Placement, RouterConfig};
+use sparsely::moe::{Capacity, Dial, Group, MoeConfig, Placement, RouterConfig, TokenChoiceConfig};
 use sparsely::nn::Mode;
 use sparsely::rng::{Purpose, stream};
 use sparsely::train::preset;
@@ -33,7 +33,11 @@ fn dense() -> ModelConfig {
 }
 
 fn sparse(k: usize, capacity: Capacity, group: Group) -> ModelConfig {
-    let router = RouterConfig { num_selected: k, capacity, ..RouterConfig::default() };
+    let router = RouterConfig::TokenChoice(TokenChoiceConfig {
+        num_selected: k,
+        capacity,
+        ..TokenChoiceConfig::default()
+    });
     let placement = Placement::Blocks { blocks: vec![1, 2] };
     let moe = MoeConfig { num_experts: 4, router, placement, group, ..MoeConfig::default() };
     ModelConfig { moe: Some(moe), ..dense() }

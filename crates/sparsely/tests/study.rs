@@ -10,7 +10,7 @@ mod size;
 use sparsely::data::DataConfig;
 use sparsely::eval::TimingConfig;
 use sparsely::model::ModelConfig;
-use sparsely::moe::{Capacity, Dial, Group, MoeConfig, Priority};
+use sparsely::moe::{Capacity, Dial, Group, MoeConfig, Priority, RouterConfig, TokenChoiceConfig};
 use sparsely::study::{
     Arm, Comparison, Curve, Least, Model, Panel, Point, Predicted, Study, Tuning,
 };
@@ -19,7 +19,8 @@ use sparsely::train::{Interval, Schedule, Span, TrainConfig, schedule::Decay};
 /// A V-MoE of seconds, trained with the given priority.
 fn model(name: &str, priority: Priority) -> Model {
     let mut moe = MoeConfig { group: Group::Images { n: 8 }, ..MoeConfig::default() };
-    moe.router.priority = priority;
+    let router = TokenChoiceConfig { priority, ..TokenChoiceConfig::default() };
+    moe.router = RouterConfig::TokenChoice(router);
     let model = ModelConfig {
         width: 16,
         heads: 2,

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sparsely::data::{Batch, one_hot};
 use sparsely::model::{ModelConfig, Vit};
-use sparsely::moe::{Capacity, Group, MoeConfig, Placement, RouterConfig};
+use sparsely::moe::{Capacity, Group, MoeConfig, Placement, RouterConfig, TokenChoiceConfig};
 use sparsely::train::{TrainConfig, Trainer};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -28,7 +28,11 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
     };
     let sparse = |k: usize, placement: Placement| {
         let capacity = Capacity::factor(1.05);
-        let router = RouterConfig { num_selected: k, capacity, ..RouterConfig::default() };
+        let router = RouterConfig::TokenChoice(TokenChoiceConfig {
+            num_selected: k,
+            capacity,
+            ..TokenChoiceConfig::default()
+        });
         let group = Group::Images { n: 8 };
         let moe = MoeConfig { num_experts: 8, router, placement, group, ..MoeConfig::default() };
         ModelConfig { moe: Some(moe), ..dense.clone() }
@@ -43,7 +47,9 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
-    let BenchKind::Train = args.what;
+    if args.what == BenchKind::Routers {
+        return super::bench_routers::run(args);
+    }
     match &args.model {
         Some(name) => measure(name, args)?,
         // Each model in a process of its own, so that its peak memory is its own.

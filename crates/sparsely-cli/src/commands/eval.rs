@@ -76,11 +76,18 @@ fn print(name: &str, evaluation: &Evaluation) {
     let (millijoules, source) = (1e3 * evaluation.joules_per_image, evaluation.energy_source);
     say!("energy {millijoules:.3} mJ/image, {source}");
     for layer in &evaluation.layers {
+        let plan = layer
+            .marginal_error
+            .map_or(String::new(), |error| format!(", marginals {:.2} % off", 100.0 * error));
         say!(
-            "block {}: dropped {:.1} %, imbalance {:.2}, capacity factor {:.2}, load {:?}",
+            "block {}: dropped {:.1} %, unserved {:.1} %, imbalance {:.2}, load variation {:.2}, entropy \
+             {:.2}{plan}, capacity factor {:.2}, load {:?}",
             layer.block,
             100.0 * layer.dropped_share,
+            100.0 * layer.unserved_share,
             layer.imbalance,
+            layer.load_variation,
+            layer.entropy,
             layer.actual_capacity_factor,
             layer.asked
         );

@@ -1,6 +1,7 @@
 //! One verb a file.
 
 pub(crate) mod bench;
+mod bench_routers;
 pub(crate) mod cost;
 pub(crate) mod eval;
 pub(crate) mod export;
@@ -39,8 +40,15 @@ impl Trained {
 
 /// `base` with the routing that was asked for; refused for a model without experts.
 pub(crate) fn dial(args: &DialArgs, model: &ModelConfig, base: Dial) -> Result<Dial> {
-    if model.moe.is_none() && !args.is_empty() {
-        bail!("routing was asked of a dense model: it has no experts");
+    let asked = args.over(Dial::default());
+    match &model.moe {
+        None if !args.is_empty() => bail!("routing was asked of a dense model: it has no experts"),
+        None => {}
+        Some(moe) => {
+            if let Some(reason) = moe.router.refusal(&asked) {
+                bail!("{reason}");
+            }
+        }
     }
     Ok(args.over(base))
 }

@@ -205,3 +205,55 @@ fn routing_asked_of_a_dense_model_is_refused() {
     let line = "sparsely: routing was asked of a dense model: it has no experts\n";
     assert_eq!(stderr(&output), line);
 }
+
+#[test]
+fn what_a_router_does_not_have_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let trained = train_tiny(&out, &["--set", "model.moe.router.kind=expert_choice"]);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let out = out.to_str().unwrap();
+    refuses(
+        &["eval", out, "--k", "1"],
+        "expert choice has no K: each expert takes its tokens, as many as its capacity says",
+    );
+    refuses(
+        &["eval", out, "--priority", "bpr"],
+        "expert choice has no priority: tokens do not queue for seats",
+    );
+    refuses(
+        &["train", "--set", "model.moe.router.kind=soft"],
+        "invalid configuration: model.moe.group of 8 images: slots of Soft MoE would mix the \
+         tokens of several images; set model.moe.group.n=1",
+    );
+    refuses(
+        &[
+            "train",
+            "--set",
+            "model.moe.router.kind=soft",
+            "--set",
+            "model.moe.group.n=1",
+            "--set",
+            "model.moe.router.slots.factor=0.2",
+        ],
+        "invalid configuration: slots: expected at least one for each expert, got a factor of 0.2 \
+         for 16 tokens among 8 experts",
+    );
+    refuses(
+        &["train", "--set", "model.moe.router.kind=expert_choise"],
+        "invalid configuration: `model.moe.router.kind`: unknown variant `expert_choise`, expected \
+         one of `token_choice`, `sinkhorn_token_choice`, `sparse_token_choice`, `expert_choice`, \
+         `sinkhorn_expert_choice`, `sparse_expert_choice`, `soft`, `loss_free`, `relu`",
+    );
+    refuses(
+        &[
+            "train",
+            "--set",
+            "model.moe.router.kind=expert_choice",
+            "--set",
+            "model.moe.router.num_selected=2",
+        ],
+        "invalid configuration: unknown setting `model.moe.router.num_selected`; there are `gate`, \
+         `noise_std`, `capacity`",
+    );
+}

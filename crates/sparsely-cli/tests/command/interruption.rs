@@ -33,11 +33,16 @@ const DRAWING: [&str; 22] = [
 ];
 
 fn start(out: &Path) -> Child {
+    start_with(out, &[])
+}
+
+fn start_with(out: &Path, settings: &[&str]) -> Child {
     let mut command = sparsely();
     command
         .args(["train", "--out"])
         .arg(out)
         .args(DRAWING)
+        .args(settings)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command.spawn().unwrap()
@@ -91,6 +96,25 @@ fn a_killed_run_ends_with_the_bits_of_one_that_was_not() {
 }
 
 #[cfg(unix)]
+#[test]
+fn what_routers_adapt_by_rule_goes_on_with_the_same_bits() {
+    for kind in ["loss_free", "relu"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+        let setting = format!("model.moe.router.kind={kind}");
+        let output = start_with(&whole, &["--set", &setting]).wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let mut child = start_with(&killed, &["--set", &setting]);
+        wait_for(&killed, 30);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let output = run(&["train", "--resume", killed.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let state = |run: &Path| fs::read(run.join("state/step-00000100.safetensors")).unwrap();
+        assert!(state(&whole) == state(&killed), "the states of {kind} differ");
+    }
+}
+
 #[test]
 fn a_terminated_run_saves_its_state_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();

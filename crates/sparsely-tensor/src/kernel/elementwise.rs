@@ -55,6 +55,10 @@ pub enum Activation {
     Gelu,
     /// tanh x.
     Tanh,
+    /// 1 / (1 + e⁻ˣ).
+    Sigmoid,
+    /// max(x, 0); its slope at 0 is 0.
+    Relu,
 }
 
 /// `y = act(x)`, in a function that is compiled for an instruction set.
@@ -78,6 +82,16 @@ pub(super) fn activate_row<I: Isa>(act: Activation, x: &[f32], y: &mut [f32]) {
                 *y = math::tanh::<I>(*x);
             }
         }
+        Activation::Sigmoid => {
+            for (y, x) in pairs {
+                *y = math::sigmoid::<I>(*x);
+            }
+        }
+        Activation::Relu => {
+            for (y, x) in pairs {
+                *y = if *x > 0.0 { *x } else { 0.0 };
+            }
+        }
     }
 }
 
@@ -96,6 +110,17 @@ pub(super) fn scale_by_slope<I: Isa>(act: Activation, x: &[f32], d: &mut [f32]) 
             for (d, x) in pairs {
                 let t = math::tanh::<I>(*x);
                 *d *= I::fma(-t, t, 1.0);
+            }
+        }
+        Activation::Sigmoid => {
+            for (d, x) in pairs {
+                let s = math::sigmoid::<I>(*x);
+                *d *= I::fma(-s, s, s);
+            }
+        }
+        Activation::Relu => {
+            for (d, x) in pairs {
+                *d = if *x > 0.0 { *d } else { 0.0 };
             }
         }
     }

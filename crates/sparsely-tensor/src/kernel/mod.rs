@@ -11,3 +11,4 @@ pub(crate) mod reduce;
 #[cfg(target_arch = "x86_64")]
 mod register;
 pub(crate) mod scratch;
+pub(crate) mod transpose;

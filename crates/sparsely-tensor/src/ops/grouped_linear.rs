@@ -57,6 +57,17 @@ impl RowGroups {
         Ok(RowGroups { offsets, rows, entry_offsets, entries })
     }
 
+    /// The same groups with a row of its own for each entry, in order.
+    pub fn apart(&self) -> RowGroups {
+        let own: Vec<u32> = (0..self.rows.len() as u32).collect();
+        RowGroups {
+            offsets: self.offsets.clone(),
+            rows: own.clone(),
+            entry_offsets: (0..=own.len()).collect(),
+            entries: own,
+        }
+    }
+
     /// Number of groups.
     pub fn num_groups(&self) -> usize {
         self.offsets.len() - 1
@@ -289,7 +300,7 @@ fn check_rows(op: &'static str, shape: Shape, rows: usize, width: usize) -> Resu
 }
 
 /// `out_t (+)= Σ_{n: row(n) = t} gate_n · x_n`, entries of a row in order.
-fn combine(
+pub(super) fn combine(
     groups: &RowGroups,
     x_n: &[f32],
     gates: Option<&[f32]>,

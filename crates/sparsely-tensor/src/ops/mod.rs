@@ -4,16 +4,25 @@
 mod activation;
 mod attention;
 mod column_sum;
+mod cosine;
 mod cross_entropy;
 mod dropout;
+mod group_mix;
 mod grouped_linear;
 mod head_norm;
 mod layer_norm;
 mod linear;
+mod round_bf16;
 mod router_statistics;
 mod scalar;
+mod scatter_rows;
+mod sinkhorn;
 mod softmax;
+mod softmax_columns;
+mod sparse_transport;
 mod tokens;
 
 pub use cross_entropy::CrossEntropy;
 pub use grouped_linear::{GroupedWeights, RowGroups};
+pub use sinkhorn::Sinkhorn;
+pub use sparse_transport::{SparseTransport, Spread};

@@ -56,6 +56,30 @@ impl<'t> Var<'t> {
         Ok(self.tape.var(self.shape, y, out))
     }
 
+    /// x · other, element by element.
+    ///
+    /// # Errors
+    /// If the numbers of elements differ.
+    pub fn mul(&self, other: &Var<'t>) -> Result<Var<'t>> {
+        if other.shape.len() != self.shape.len() {
+            let expected = format!("{:?}", self.shape);
+            return Err(Error::shape("mul", expected, format!("{:?}", other.shape)));
+        }
+        let mut y = self.tape.pool().copy_of(self.values());
+        y.as_f32_mut().iter_mut().zip(other.values()).for_each(|(y, other)| *y *= other);
+        let out = self.tape.grad_id_if(&[self, other]);
+        let (x, other) = (self.clone_saved(), other.clone_saved());
+        self.tape.record(out, move |backward, dy| {
+            for (to, factor) in [(&x, &other), (&other, &x)] {
+                let mut grad = backward.pool.copy_of(dy.as_f32());
+                let factor = factor.value.as_f32();
+                grad.as_f32_mut().iter_mut().zip(factor).for_each(|(g, f)| *g *= f);
+                backward.give(to.grad, grad);
+            }
+        });
+        Ok(self.tape.var(self.shape, y, out))
+    }
+
     /// x + c, with `values` repeated over the leading axes (noise, fixed positions).
     ///
     /// # Errors

@@ -153,3 +153,32 @@ fn a_row_of_a_group_has_the_bits_it_has_with_other_neighbours() {
         });
     }
 }
+
+#[test]
+fn a_group_has_the_bits_it_has_among_others() {
+    use sparsely_tensor::{Sinkhorn, SparseTransport, Spread};
+    let (s, e, d) = (5, 3, 24);
+    let model = Model::drawn(&[("mu", [d, e].into()), ("scale", [1].into())]);
+    let in_groups = |what: &str, op: &dyn for<'t> Fn(&Var<'t>) -> Result<Var<'t>>| {
+        assert_rows_do_not_depend_on_others(what, &model, &[s, d], |x, rows| {
+            let n = rows.len();
+            let y = op(&x.reshape([n * s, d])?.cosine_logits(
+                &model.named("mu"),
+                &model.named("scale"),
+                1e-6,
+            )?)?;
+            y.reshape([n, y.shape().len() / n])
+        });
+    };
+    in_groups("cosine_logits", &|x| Ok(x.clone()));
+    in_groups("softmax_columns", &|x| x.softmax_columns(s));
+    in_groups("mixtures", &|x| {
+        x.gather_mix(&x.softmax_columns(s)?, s)?.scatter_mix(&x.softmax(), s, Some(x))
+    });
+    let sinkhorn = Sinkhorn { group_rows: s, iterations: 20, epsilon: 1.0 };
+    in_groups("sinkhorn", &|x| x.sinkhorn(&sinkhorn));
+    let spread = Spread::Columns;
+    let sparse = SparseTransport { group_rows: s, spread, support: 2, steps: 20, lr: 1e-2 };
+    in_groups("sparse_transport", &|x| x.sparse_transport(&sparse));
+    in_groups("round_bf16", &|x| Ok(x.round_bf16()));
+}

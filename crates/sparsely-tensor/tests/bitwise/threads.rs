@@ -4,7 +4,8 @@ use super::{Model, bits};
 use crate::draw::{row_groups, uniform};
 use sparsely_tensor::optim::{Moments, Rule, Step, global_norm};
 use sparsely_tensor::{
-    Activation, CrossEntropy, GroupedWeights, Pool, Result, RowGroups, Slab, Tape, Var,
+    Activation, CrossEntropy, GroupedWeights, Pool, Result, RowGroups, Sinkhorn, Slab,
+    SparseTransport, Spread, Tape, Var,
 };
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ const L: usize = 33;
 const D: usize = 96;
 const F: usize = 360;
 const E: usize = 3;
+const SLOTS: usize = 300;
 const V: usize = 10;
 
 fn two_blocks() -> Model {
@@ -34,6 +36,8 @@ fn two_blocks() -> Model {
         ("experts_in_b", [E, F].into()),
         ("experts_out", [E, F, D].into()),
         ("experts_out_b", [E, D].into()),
+        ("slots", [D, SLOTS].into()),
+        ("scale", [1].into()),
         ("class", [D].into()),
         ("positions", [L, D].into()),
         ("w_head", [D, V].into()),
@@ -75,6 +79,20 @@ fn grouped<'t>(model: &Model, x: &Var<'t>) -> Result<(Var<'t>, Var<'t>)> {
     Ok((y.reshape([B, L, D])?, balance))
 }
 
+/// Slots as experts, and plans as weights.
+fn mixed<'t>(model: &Model, x: &Var<'t>) -> Result<Var<'t>> {
+    let x = x.reshape([B * L, D])?;
+    let logits = x.cosine_logits(&model.named("slots"), &model.named("scale"), 1e-6)?;
+    let slots = x.gather_mix(&logits.softmax_columns(L)?, L)?;
+    let y = slots.scatter_mix(&logits.softmax(), L, Some(&x))?;
+    let large = 3 * L;
+    let sinkhorn = Sinkhorn { group_rows: large, iterations: 20, epsilon: 0.1 };
+    let spread = Spread::Rows;
+    let sparse = SparseTransport { group_rows: large, spread, support: 9, steps: 5, lr: 1e-2 };
+    let slots = y.gather_mix(&logits.sinkhorn(&sinkhorn)?, large)?;
+    slots.scatter_mix(&logits.sparse_transport(&sparse)?, large, Some(&y))?.reshape([B, L, D])
+}
+
 /// Gradients of one step.
 fn gradients(model: &Model, pool: &Pool, step: u64) -> Result<Slab> {
     let tape = Tape::recording(&model.params, pool);
@@ -82,6 +100,7 @@ fn gradients(model: &Model, pool: &Pool, step: u64) -> Result<Slab> {
     let x = x.prepend(&model.named("class"))?.add_positions(&model.named("positions"))?;
     let x = dense(model, &attend(model, &x)?)?;
     let (x, balance) = grouped(model, &attend(model, &x)?)?;
+    let x = mixed(model, &x)?;
     let logits = x.select_token(0)?.add(&x.mean_tokens()?)?.linear(
         Activation::Tanh,
         &model.named("w_head"),

@@ -5,7 +5,9 @@ mod block;
 mod dense;
 mod glue;
 mod grouped;
+mod mixing;
 mod statistics;
+mod transport;
 
 use crate::draw::uniform;
 use crate::twins::Both;
@@ -255,5 +257,11 @@ fn widths() -> impl Strategy<Value = usize> {
 }
 
 fn activations() -> impl Strategy<Value = Activation> {
-    prop_oneof![Just(Activation::Identity), Just(Activation::Gelu), Just(Activation::Tanh)]
+    prop_oneof![
+        Just(Activation::Identity),
+        Just(Activation::Gelu),
+        Just(Activation::Tanh),
+        Just(Activation::Sigmoid),
+        Just(Activation::Relu)
+    ]
 }

@@ -9,6 +9,9 @@ pub(crate) fn act<R: Real>(act: Act, x: R) -> R {
     match act {
         Act::Identity => x,
         Act::Tanh => x.tanh(),
+        Act::Sigmoid => R::of(1.0) / (R::of(1.0) + (-x).exp()),
+        Act::Relu if x > R::of(0.0) => x,
+        Act::Relu => R::of(0.0),
         Act::Gelu => {
             let inner = R::of(SQRT_2_OVER_PI) * (x + R::of(0.044715) * x * x * x);
             x * R::of(0.5) * (R::of(1.0) + inner.tanh())
@@ -23,6 +26,8 @@ pub(crate) fn slope<R: Real>(act: Act, x: R) -> R {
     match act {
         Act::Identity => one,
         Act::Tanh => one - x.tanh() * x.tanh(),
+        Act::Sigmoid => one / ((one + x.exp()) * (one + (-x).exp())),
+        Act::Relu => super::indicator(x > R::of(0.0)),
         Act::Gelu => {
             let t = (R::of(SQRT_2_OVER_PI) * (x + R::of(0.044715) * x * x * x)).tanh();
             let inner_slope = R::of(SQRT_2_OVER_PI) * (one + R::of(3.0 * 0.044715) * x * x);

@@ -10,10 +10,13 @@ pub(crate) mod block;
 pub(crate) mod dense;
 pub(crate) mod graph;
 pub(crate) mod grouped;
+pub(crate) mod mixing;
 pub(crate) mod norm;
+pub(crate) mod routed;
 pub(crate) mod scalar;
 pub(crate) mod statistics;
 pub(crate) mod tokens;
+pub(crate) mod transport;
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};

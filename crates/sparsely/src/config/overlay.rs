@@ -13,13 +13,16 @@ use crate::error::{Error, Result};
 
 /// How alike two names must be for one to be meant by the other, from 0 to 1.
 const LIKENESS: f64 = 0.75;
+/// The setting that says which variant a table is of.
+const KIND: &str = "kind";
 /// How many names are listed where none is alike.
 const NAMES_TOLD: usize = 12;
 
 /// `base` with the `sets`, each `path.to.field=value`, applied in order.
 ///
 /// A value is read as TOML (`8`, `[1, 3]`, `{ kind = "exact", seats = 4 }`); what is no TOML is
-/// a text, so that `pooling=gap` needs no quotes.
+/// a text, so that `pooling=gap` needs no quotes. Another `kind` keeps of its table's settings those
+/// that it has too.
 ///
 /// # Errors
 ///
@@ -115,10 +118,44 @@ fn read<T: DeserializeOwned>(
     for setting in settings {
         setting.apply(&mut tree)?;
     }
-    serde_path_to_error::deserialize(Value::Table(tree)).map_err(|error| Refusal {
-        path: error.path().to_string(),
-        message: error.inner().message().to_string(),
-    })
+    loop {
+        let read = serde_path_to_error::deserialize(Value::Table(tree.clone()));
+        let refusal = match read {
+            Ok(config) => return Ok(config),
+            Err(error) => Refusal {
+                path: error.path().to_string(),
+                message: error.inner().message().to_string(),
+            },
+        };
+        if !drop_left_over(&mut tree, settings, &refusal) {
+            return Err(refusal);
+        }
+    }
+}
+
+/// Where a setting changed the `kind` of a table, drops a setting of the old kind that the new
+/// one does not know; whether there was one.
+fn drop_left_over(tree: &mut Table, settings: &[Setting], refusal: &Refusal) -> bool {
+    let Some(name) =
+        refusal.message.strip_prefix("unknown field `").and_then(|m| m.split('`').next())
+    else {
+        return false;
+    };
+    let changed =
+        settings.iter().filter_map(|setting| setting.path.strip_suffix(&[KIND.into()][..]));
+    for table in changed.filter(|table| table.join(".") == refusal.path) {
+        let is_asked = settings.iter().any(|setting| {
+            setting.path.len() > table.len()
+                && setting.path.starts_with(table)
+                && setting.path[table.len()] == name
+        });
+        let mut keys = table.iter();
+        let owner = keys.try_fold(&mut *tree, |tree, key| tree.get_mut(key)?.as_table_mut());
+        if !is_asked && owner.is_some_and(|owner| owner.remove(name).is_some()) {
+            return true;
+        }
+    }
+    false
 }
 
 /// What `serde` has against a tree, and where.

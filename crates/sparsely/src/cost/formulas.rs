@@ -116,7 +116,9 @@ impl Sizes {
         let load = Load::of(choice, moe.num_experts, [tokens, group], (block, call))?;
         let part = |part| PartCost::new(Some(block), part);
         let [router, dispatch] = match choice {
-            Choice::Tokens { noisy, .. } => self.token_choice(moe, load, noisy, part),
+            Choice::Tokens { noisy, .. } | Choice::Experts { noisy, .. } => {
+                self.token_choice(moe, load, noisy, part)
+            }
             Choice::Slots { p } => self.slots((moe.num_experts * p) as u64, load, part),
         };
         let experts_per_token = choice.experts_per_token(moe.num_experts);
@@ -191,7 +193,9 @@ impl Sizes {
         part.params = moe.num_experts as u64 * expert;
         part.active_params = experts_per_token as u64 * expert;
         part.read_params = load.experts * expert;
-        part
+        // Each of those that every token visits is a dense MLP more, over the residual.
+        let t = self.b * self.l;
+        (0..moe.num_shared).fold(part, |part, _| self.feed_forward(part, t).keeping(t * f))
     }
 
     /// All above the last norm.

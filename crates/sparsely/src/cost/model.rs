@@ -28,7 +28,11 @@ impl ModelCost {
     /// # Errors
     /// If the configuration, the batch or the routing cannot work.
     pub fn of(config: &ModelConfig, call: &Call<'_>) -> Result<ModelCost> {
-        let choice = config.moe.as_ref().map(|moe| Choice::of(moe, &call.dial)).transpose()?;
+        let choice = config
+            .moe
+            .as_ref()
+            .map(|moe| Choice::of(moe, &call.dial, config.length()))
+            .transpose()?;
         ModelCost::with_choice(config, choice, call)
     }
 

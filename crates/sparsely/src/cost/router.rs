@@ -1,7 +1,7 @@
 //! What of a router decides the cost of its layer: who chooses, and how many rows experts compute.
 
 use super::call::{Call, Routed};
-use crate::moe::{Capacity, Dial, MoeConfig};
+use crate::moe::{Capacity, Dial, MoeConfig, RouterConfig};
 use crate::{Error, Result};
 
 /// Who meets whom, as far as the cost depends on it.
@@ -16,6 +16,13 @@ pub enum Choice {
         /// Whether noise in training makes gates of its own beside the clean ones.
         noisy: bool,
     },
+    /// Each expert takes its tokens of a group, as many as its capacity says.
+    Experts {
+        /// Tokens of each expert.
+        capacity: Capacity,
+        /// As above.
+        noisy: bool,
+    },
     /// Soft MoE: each expert computes P slots of each group, mixed from all of the group's tokens.
     Slots {
         /// P.
@@ -26,10 +33,26 @@ pub enum Choice {
 impl Choice {
     /// The router's settings under a dial: the one place that reads them.
     ///
+    /// `length` is L. A transport plan is not counted: it is no product.
+    ///
     /// # Errors
-    /// If K is not in 1..=E.
-    pub fn of(moe: &MoeConfig, dial: &Dial) -> Result<Choice> {
-        let k = dial.num_selected.unwrap_or(moe.router.num_selected);
+    /// If K is not in 1..=E, or the router does not have what the dial asks for.
+    pub fn of(moe: &MoeConfig, dial: &Dial, length: usize) -> Result<Choice> {
+        moe.router.check_dial(dial)?;
+        let noisy = moe.router.noise_std() > 0.0;
+        let capacity = moe.router.capacity_under(dial).unwrap_or(Capacity::Unlimited);
+        let k = match &moe.router {
+            RouterConfig::Soft(router) => {
+                let p = router.slots.per_expert(moe.group.tokens(length), moe.num_experts);
+                return Ok(Choice::Slots { p: p.map_err(Error::config)? });
+            }
+            // As many as are aimed at.
+            RouterConfig::Relu(router) => (router.num_selected.round() as usize).max(1),
+            router => match router.num_selected() {
+                None => return Ok(Choice::Experts { capacity, noisy }),
+                Some(k) => dial.num_selected.unwrap_or(k),
+            },
+        };
         if k == 0 || k > moe.num_experts {
             return Err(Error::Argument {
                 op: "cost",
@@ -37,14 +60,18 @@ impl Choice {
                 got: format!("{k}"),
             });
         }
-        let capacity = dial.capacity.unwrap_or(moe.router.capacity);
-        Ok(Choice::Tokens { k, capacity, noisy: moe.router.noise_std > 0.0 })
+        Ok(Choice::Tokens { k, capacity, noisy })
     }
 
     /// Experts that one token meets.
     pub(super) fn experts_per_token(self, num_experts: usize) -> usize {
         match self {
             Choice::Tokens { k, .. } => k,
+            // In the mean, and at least one.
+            Choice::Experts { capacity: Capacity::Factor { factor, .. }, .. } => {
+                (factor.ceil() as usize).clamp(1, num_experts)
+            }
+            Choice::Experts { .. } => 1,
             Choice::Slots { .. } => num_experts,
         }
     }
@@ -53,6 +80,9 @@ impl Choice {
     fn rows(self, tokens: usize, num_experts: usize) -> Result<usize> {
         match self {
             Choice::Slots { p } => Ok(p * num_experts),
+            Choice::Experts { capacity, .. } => {
+                Ok(capacity.seats(tokens, num_experts)?.min(tokens) * num_experts)
+            }
             Choice::Tokens { k, capacity, .. } => {
                 let seats = capacity.seats(tokens * k, num_experts)?;
                 Ok(seats.saturating_mul(num_experts).min(tokens * k))
@@ -127,6 +157,13 @@ mod tests {
         let choice = Choice::Tokens { k: 2, capacity: Capacity::Unlimited, noisy: false };
         assert_eq!(load(choice, [1, 1]), Load { rows: 2, experts: 2 });
         assert_eq!(load(choice, [10, 10]), Load { rows: 20, experts: 4 });
+    }
+
+    #[test]
+    fn experts_that_choose_take_their_share_of_each_group() {
+        // Groups of 10 tokens: ceil(10 · 0.5 / 4) = 2 tokens for each of four experts.
+        let choice = Choice::Experts { capacity: Capacity::factor(0.5), noisy: false };
+        assert_eq!(load(choice, [20, 10]), Load { rows: 16, experts: 4 });
     }
 
     #[test]

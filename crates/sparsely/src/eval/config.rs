@@ -1,6 +1,7 @@
 //! How a trained model is evaluated.
 
 use crate::model::ModelConfig;
+use crate::moe::router::Asked;
 use crate::moe::{Capacity, Dial, Group};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -43,18 +44,15 @@ impl EvalConfig {
     /// What cannot work with the routing of `model`, one sentence each.
     pub fn routing_problems(&self, model: &ModelConfig) -> Vec<String> {
         let Some(moe) = &model.moe else { return Vec::new() };
-        let k = self.dial.num_selected.unwrap_or(moe.router.num_selected);
-        if k == 0 || k > moe.num_experts {
-            let e = moe.num_experts;
-            return vec![format!(
-                "eval.dial.num_selected {k} is not in 1..={e}, the number of experts"
-            )];
-        }
         let group = self.dial.group.unwrap_or(moe.group);
-        let capacity = self.dial.capacity.unwrap_or(moe.router.capacity);
-        let choices = group.tokens(model.length()).saturating_mul(k);
-        let seats = capacity.seats(choices, moe.num_experts).err().map(|e| e.to_string());
-        self.group_images(model).err().map(|e| e.to_string()).into_iter().chain(seats).collect()
+        let mut problems = moe.router.problems(&Asked {
+            dial: &self.dial,
+            num_experts: moe.num_experts,
+            group_tokens: group.tokens(model.length()),
+            place: "eval.dial",
+        });
+        problems.extend(self.group_images(model).err().map(|error| error.to_string()));
+        problems
     }
 
     /// The smallest number of images whose tokens make whole groups.

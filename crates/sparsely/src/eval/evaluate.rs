@@ -47,8 +47,17 @@ pub struct LayerLoad {
     pub block: usize,
     /// Largest load over mean load.
     pub imbalance: f64,
+    /// Standard deviation of the loads over their mean.
+    pub load_variation: f64,
+    /// Mean entropy of a token's gates in nats; over slots in Soft MoE.
+    pub entropy: f64,
     /// Share of the choices that found no seat.
     pub dropped_share: f64,
+    /// Share of the tokens that no expert kept.
+    pub unserved_share: f64,
+    /// How far a transport plan is from its marginals, as a share of them; none without a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marginal_error: Option<f64>,
     /// The capacity factor after rounding.
     pub actual_capacity_factor: f64,
     /// How often each expert was asked.
@@ -185,7 +194,11 @@ impl From<&(usize, RouterStats)> for LayerLoad {
         LayerLoad {
             block: *block,
             imbalance: stats.imbalance(),
+            load_variation: stats.load_variation(),
+            entropy: stats.entropy(),
             dropped_share: stats.dropped_share(),
+            unserved_share: stats.unserved_share(),
+            marginal_error: stats.marginal_error,
             actual_capacity_factor: stats.actual_capacity_factor(),
             asked: stats.asked_e.clone(),
         }

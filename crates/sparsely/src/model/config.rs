@@ -1,6 +1,7 @@
 //! A vision transformer as a value.
 
-use crate::moe::{Group, MoeConfig};
+use crate::moe::router::Asked;
+use crate::moe::{Dial, Group, MoeConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -193,25 +194,17 @@ impl ModelConfig {
 
     fn moe_problems(&self, moe: &MoeConfig) -> Vec<String> {
         let mut problems = Vec::new();
-        let (e, k) = (moe.num_experts, moe.router.num_selected);
-        if e == 0 || k == 0 || k > e {
-            problems.push(format!(
-                "model.moe.router.num_selected {k} is not in 1..={e}, the number of experts"
-            ));
-        } else if self.patch_size > 0 {
-            let choices = moe.group.tokens(self.length()) * k;
-            problems
-                .extend(moe.router.capacity.seats(choices, e).err().map(|error| error.to_string()));
+        if self.patch_size > 0 {
+            problems.extend(moe.router.problems(&Asked {
+                dial: &Dial::default(),
+                num_experts: moe.num_experts,
+                group_tokens: moe.group.tokens(self.length()),
+                place: "model.moe.router",
+            }));
         }
         if !(0.0..1.0).contains(&moe.expert_dropout) {
             problems
                 .push(format!("model.moe.expert_dropout {} is not in [0, 1)", moe.expert_dropout));
-        }
-        if moe.router.noise_std < 0.0 || !moe.router.noise_std.is_finite() {
-            problems.push(format!(
-                "model.moe.router.noise_std {} is not a number from 0",
-                moe.router.noise_std
-            ));
         }
         problems.extend(moe.placement.resolve(self.depth).err());
         problems

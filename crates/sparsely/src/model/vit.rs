@@ -2,6 +2,7 @@
 
 use super::{Classifier, ModelConfig, Positions};
 use crate::attention::{AttentionPool, MultiHeadAttention};
+use crate::moe::router::Learned;
 use crate::moe::{Dial, MoeLayer, MoeOutput, RouterStats};
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
 use crate::{Error, Result};
@@ -62,15 +63,6 @@ impl Vit {
         Ok((vit, init.finish(seed)))
     }
 
-    /// The model and where its parameters lie, for parameters that come from elsewhere.
-    ///
-    /// # Errors
-    /// As [`Vit::init`].
-    pub fn new(config: &ModelConfig) -> Result<(Vit, Arc<Layout>)> {
-        let (vit, init) = Vit::planned(config)?;
-        Ok((vit, Arc::new(init.into_layout())))
-    }
-
     /// Names, shapes and places of the parameters, without memory for their values: for models
     /// of any size.
     ///
@@ -78,6 +70,15 @@ impl Vit {
     /// As [`Vit::init`].
     pub fn layout(config: &ModelConfig) -> Result<Layout> {
         Ok(Vit::planned(config)?.1.into_layout())
+    }
+
+    /// The model and where its parameters lie, for parameters that come from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Vit::init`].
+    pub fn new(config: &ModelConfig) -> Result<(Vit, Arc<Layout>)> {
+        let (vit, init) = Vit::planned(config)?;
+        Ok((vit, Arc::new(init.into_layout())))
     }
 
     fn planned(config: &ModelConfig) -> Result<(Vit, Initializer)> {
@@ -109,7 +110,9 @@ impl Vit {
                 ),
                 norm_1: LayerNorm::init(init, "norm_1", d),
                 feed_forward: match moe {
-                    Some(moe) => FeedForward::Moe(MoeLayer::init(init, moe, d, f)),
+                    Some(moe) => {
+                        FeedForward::Moe(MoeLayer::init(init, moe, [d, f, config.length()]))
+                    }
                     None => FeedForward::Dense(Mlp::init(init, "mlp", [d, f], config.dropout)),
                 },
             })
@@ -165,6 +168,17 @@ impl Vit {
             None => features_bd.clone(),
         };
         Ok(Output { logits_bv, features_bd, losses, stats })
+    }
+
+    /// Moves after a training step what routers adapt by rule, given what the step's output told.
+    pub fn adapt(&self, params: &mut Slab, stats: &[(usize, RouterStats)]) {
+        let mut model = RouterStats::default();
+        stats.iter().for_each(|(_, layer)| model.merge(layer));
+        for (i, layer) in stats {
+            if let FeedForward::Moe(moe) = &self.blocks[*i].feed_forward {
+                moe.adapt(params, &Learned { layer, model: &model });
+            }
+        }
     }
 
     /// Patches to tokens, with class token and positions: `[B, L, D]`.

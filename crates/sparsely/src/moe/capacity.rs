@@ -12,7 +12,7 @@ pub enum Capacity {
         /// Buffer positions.
         seats: usize,
     },
-    /// round(n·factor/E) with n = S·K, raised to a multiple of `multiple_of`.
+    /// round(n·factor/E) with n = S·K, or S where experts choose, raised to a multiple of `multiple_of`.
     Factor {
         /// 1.0 has room for every choice if all experts are chosen equally often.
         factor: f64,
@@ -98,6 +98,8 @@ pub enum Priority {
     MaxGate,
     /// Batch Prioritized Routing by the sum of the K gates.
     SumGates,
+    /// By a learned score of the token, which its weights are multiplied with.
+    Learned,
 }
 
 /// A token order within a group.
@@ -105,17 +107,22 @@ pub type Order = Vec<u32>;
 
 impl Priority {
     /// Token indices of a group, those to be seated first in front. `gates_sk` are the gates of
-    /// each token's choices, largest first; ties keep the order of the tokens.
-    pub fn order(self, gates_sk: &[f32], k: usize) -> Order {
+    /// each token's choices, largest first, and `learned_s` the learned scores, if any; ties keep the
+    /// order of the tokens.
+    pub fn order(self, gates_sk: &[f32], k: usize, learned_s: &[f32]) -> Order {
         let score = |token: u32| {
             let gates = &gates_sk[token as usize * k..][..k];
             match self {
                 Priority::Position => 0.0,
                 Priority::MaxGate => gates[0],
                 Priority::SumGates => gates.iter().sum(),
+                Priority::Learned => learned_s[token as usize],
             }
         };
         let mut order: Order = (0..(gates_sk.len() / k) as u32).collect();
+        if self == Priority::Position {
+            return order;
+        }
         order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
         order
     }
@@ -214,8 +221,9 @@ mod tests {
     fn priority_puts_the_surest_token_first() {
         // Largest gates .4, .6, .6; sums .8, .9, .7: ties keep the order of the tokens.
         let gates_sk = [0.4, 0.4, 0.6, 0.3, 0.6, 0.1];
-        assert_eq!(Priority::Position.order(&gates_sk, 2), [0, 1, 2]);
-        assert_eq!(Priority::MaxGate.order(&gates_sk, 2), [1, 2, 0]);
-        assert_eq!(Priority::SumGates.order(&gates_sk, 2), [1, 0, 2]);
+        assert_eq!(Priority::Position.order(&gates_sk, 2, &[]), [0, 1, 2]);
+        assert_eq!(Priority::MaxGate.order(&gates_sk, 2, &[]), [1, 2, 0]);
+        assert_eq!(Priority::SumGates.order(&gates_sk, 2, &[]), [1, 0, 2]);
+        assert_eq!(Priority::Learned.order(&gates_sk, 2, &[1.0, 1.5, 1.5]), [1, 2, 0]);
     }
 }

@@ -1,6 +1,6 @@
 //! What a mixture-of-experts layer is made of, as a value.
 
-use super::{Capacity, Priority};
+use super::RouterConfig;
 use serde::{Deserialize, Serialize};
 
 /// The MoE layers of a model.
@@ -14,7 +14,13 @@ pub struct MoeConfig {
     /// Which tokens compete for the same seats.
     pub group: Group,
     /// Who chooses whom.
+    #[serde(deserialize_with = "super::router::of_kind")]
     pub router: RouterConfig,
+    /// Experts more that every token visits, with weight 1.
+    pub num_shared: usize,
+    /// Whether tokens on their way to experts, and experts' outputs on their way back, are rounded
+    /// through bf16, forward and backward. The reference does so in Soft MoE, and elsewhere on request.
+    pub through_bf16: bool,
     /// Dropout inside the experts, after the activation and after the second layer.
     pub expert_dropout: f32,
     /// Whether experts start as copies of one another.
@@ -28,57 +34,11 @@ impl Default for MoeConfig {
             placement: Placement::LastN { n: 2 },
             group: Group::Images { n: 1 },
             router: RouterConfig::default(),
+            num_shared: 0,
+            through_bf16: false,
             expert_dropout: 0.0,
             expert_init: ExpertInit::Different,
         }
-    }
-}
-
-/// Softmax token choice (V-MoE, arXiv 2106.05974, section 2).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RouterConfig {
-    /// K.
-    pub num_selected: usize,
-    /// Noise of the logits in training, divided by E.
-    pub noise_std: f32,
-    /// Seats of each expert.
-    pub capacity: Capacity,
-    /// Who sits first.
-    pub priority: Priority,
-    /// Weights of the auxiliary losses.
-    pub loss: LossWeights,
-}
-
-impl Default for RouterConfig {
-    fn default() -> RouterConfig {
-        RouterConfig {
-            num_selected: 2,
-            noise_std: 1.0,
-            capacity: Capacity::factor(1.05),
-            priority: Priority::Position,
-            loss: LossWeights::default(),
-        }
-    }
-}
-
-/// Weights of the auxiliary losses; 0 leaves one out.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LossWeights {
-    /// CV² of the summed gates.
-    pub importance: f32,
-    /// CV² of the chances to be selected; training with noise only.
-    pub load: f32,
-    /// The product form of GShard.
-    pub gshard: f32,
-    /// Mean squared log-sum-exp of the logits.
-    pub z: f32,
-}
-
-impl Default for LossWeights {
-    fn default() -> LossWeights {
-        LossWeights { importance: 0.005, load: 0.005, gshard: 0.0, z: 0.0 }
     }
 }
 
@@ -93,6 +53,11 @@ pub enum Placement {
     },
     /// The last `n` of the odd blocks 1, 3, 5, …, as in V-MoE.
     LastN {
+        /// How many.
+        n: usize,
+    },
+    /// The last `n` blocks, as in Soft MoE.
+    LastBlocks {
         /// How many.
         n: usize,
     },
@@ -122,6 +87,10 @@ impl Placement {
                 }
                 Ok(odd[odd.len() - n..].to_vec())
             }
+            Placement::LastBlocks { n } if *n > depth => {
+                Err(format!("last {n} blocks of {depth} blocks"))
+            }
+            Placement::LastBlocks { n } => Ok((depth - n..depth).collect()),
             Placement::Blocks { blocks } => {
                 let mut sorted = blocks.clone();
                 sorted.sort_unstable();
@@ -188,8 +157,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_two_of_eight_blocks_are_five_and_seven() {
+    fn last_two_odd_ones_of_eight_blocks_are_five_and_seven() {
         assert_eq!(Placement::LastN { n: 2 }.resolve(8).unwrap(), [5, 7]);
+        assert_eq!(Placement::LastBlocks { n: 2 }.resolve(8).unwrap(), [6, 7]);
         assert_eq!(Placement::Every { n: 2 }.resolve(6).unwrap(), [1, 3, 5]);
         assert_eq!(Placement::Blocks { blocks: vec![3, 0] }.resolve(4).unwrap(), [0, 3]);
     }
@@ -200,5 +170,7 @@ mod tests {
         assert_eq!(refused, "there is no block 9 among 4");
         let refused = Placement::LastN { n: 3 }.resolve(4).unwrap_err();
         assert_eq!(refused, "last 3 of the odd blocks of 4 blocks: there are 2");
+        let refused = Placement::LastBlocks { n: 5 }.resolve(4).unwrap_err();
+        assert_eq!(refused, "last 5 blocks of 4 blocks");
     }
 }

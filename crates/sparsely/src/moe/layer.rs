@@ -1,11 +1,11 @@
 //! The layer is one sentence: route, dispatch, experts, combine.
 
-use super::router::{RouteSettings, Router, TokenChoice};
-use super::{Capacity, Experts, Group, MoeConfig, Priority, RouterStats};
-use crate::nn::{Initializer, Mode};
+use super::router::{Learned, RouteSettings, Router};
+use super::{Capacity, Experts, Group, MoeConfig, Priority, RouterConfig, RouterStats};
+use crate::nn::{Initializer, Mlp, Mode};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use sparsely_tensor::Var;
+use sparsely_tensor::{Slab, Var};
 
 /// What may change from call to call of a trained model; `None` keeps what it was trained with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,11 @@ pub struct Dial {
 pub struct MoeLayer {
     router: Box<dyn Router>,
     experts: Experts,
+    /// Those that every token visits.
+    shared: Vec<Mlp>,
     group: Group,
+    routes_by: RouterConfig,
+    through_bf16: bool,
 }
 
 /// What a MoE layer returns.
@@ -43,13 +47,22 @@ pub struct MoeOutput<'t> {
 }
 
 impl MoeLayer {
-    /// Fresh router and experts.
-    pub fn init(init: &mut Initializer, config: &MoeConfig, d: usize, f: usize) -> MoeLayer {
-        let e = config.num_experts;
-        init.scope("moe", |init| MoeLayer {
-            router: Box::new(TokenChoice::init(init, config.router, d, e)),
-            experts: Experts::init(init, [e, d, f], config.expert_dropout, config.expert_init),
-            group: config.group,
+    /// Fresh router and experts, for tokens of width D, experts of width F and sequences of L tokens.
+    pub fn init(init: &mut Initializer, config: &MoeConfig, [d, f, l]: [usize; 3]) -> MoeLayer {
+        let (e, s) = (config.num_experts, config.group.tokens(l));
+        init.scope("moe", |init| {
+            let router = config.router.init(init, [d, e, s]);
+            let experts = Experts::init(init, [e, d, f], config.expert_dropout, config.expert_init);
+            let shared = (0..config.num_shared)
+                .map(|i| Mlp::init(init, &format!("shared/{i}"), [d, f], config.expert_dropout));
+            MoeLayer {
+                router,
+                experts,
+                shared: shared.collect(),
+                group: config.group,
+                routes_by: config.router,
+                through_bf16: config.through_bf16,
+            }
         })
     }
 
@@ -65,16 +78,25 @@ impl MoeLayer {
         mode: &mut Mode<'_>,
     ) -> Result<MoeOutput<'t>> {
         let [b, l, d] = x_bld.dims("MoeLayer::forward")?;
+        self.routes_by.check_dial(dial)?;
         let group = dial.group.unwrap_or(self.group);
         let settings = RouteSettings { group_tokens: group_tokens(group, b, l)?, dial: *dial };
         let x_td = x_bld.reshape([b * l, d])?;
 
-        let routing = self.router.route(&x_td, &settings, mode)?;
-        let residual_td = residual_bld.reshape([b * l, d])?;
+        let routing = self.router.route(&x_td, &settings, mode)?.through_bf16(self.through_bf16);
+        let mut residual_td = residual_bld.reshape([b * l, d])?;
+        for expert in &self.shared {
+            residual_td = expert.forward(&x_td, &residual_td, mode)?;
+        }
         let y_td = self.experts.forward(&x_td, &routing, &residual_td, mode)?;
 
         let y_bld = y_td.reshape([b, l, d])?;
         Ok(MoeOutput { y_bld, losses: routing.losses, stats: routing.stats })
+    }
+
+    /// See [`Router::adapt`].
+    pub fn adapt(&self, params: &mut Slab, learned: &Learned<'_>) {
+        self.router.adapt(params, learned);
     }
 }
 

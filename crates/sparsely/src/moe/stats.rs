@@ -1,9 +1,14 @@
 //! What a router did, for people to read.
 
+use rayon::prelude::*;
+
+/// Rows of a task; part of the bits of a sum.
+const ROWS: usize = 64;
+
 /// Counts of one MoE layer on one batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouterStats {
-    /// How often each expert was asked, seated or not.
+    /// How often each expert was asked, seated or not; slots in Soft MoE.
     pub asked_e: Vec<u64>,
     /// How many choices each expert computed.
     pub seated_e: Vec<u64>,
@@ -13,6 +18,11 @@ pub struct RouterStats {
     pub unserved_tokens: u64,
     /// Buffer positions of all experts in all groups.
     pub seats: u64,
+    /// Entropy of each token's gates, as shares of their sum, in nats; summed over tokens.
+    pub entropy_sum: f64,
+    /// The largest distance of a transport plan's sum over a token or an expert from what it should be, as
+    /// a share of that; none without a plan.
+    pub marginal_error: Option<f64>,
 }
 
 impl RouterStats {
@@ -23,11 +33,31 @@ impl RouterStats {
         if asked == 0 { 0.0 } else { 1.0 - seated as f64 / asked as f64 }
     }
 
+    /// Share of the tokens that no expert kept, in [0, 1].
+    pub fn unserved_share(&self) -> f64 {
+        self.unserved_tokens as f64 / self.tokens.max(1) as f64
+    }
+
     /// Largest load of an expert over the mean load: 1 is balance, E is collapse.
     pub fn imbalance(&self) -> f64 {
         let total: u64 = self.asked_e.iter().sum();
         let max = self.asked_e.iter().max().copied().unwrap_or(0);
         if total == 0 { 1.0 } else { max as f64 * self.asked_e.len() as f64 / total as f64 }
+    }
+
+    /// Standard deviation of the experts' loads over their mean: 0 is balance, √(E − 1) is collapse.
+    pub fn load_variation(&self) -> f64 {
+        let mean = self.asked_e.iter().sum::<u64>() as f64 / self.asked_e.len().max(1) as f64;
+        if mean == 0.0 {
+            return 0.0;
+        }
+        let squares = self.asked_e.iter().map(|load| (*load as f64 - mean).powi(2));
+        (squares.sum::<f64>() / self.asked_e.len() as f64).sqrt() / mean
+    }
+
+    /// Mean entropy of a token's gates in nats, in [0, ln E]; over slots in Soft MoE.
+    pub fn entropy(&self) -> f64 {
+        self.entropy_sum / self.tokens.max(1) as f64
     }
 
     /// Seats per choice: the capacity factor after rounding; E where nothing is dropped.
@@ -46,7 +76,45 @@ impl RouterStats {
         self.tokens += other.tokens;
         self.unserved_tokens += other.unserved_tokens;
         self.seats += other.seats;
+        self.entropy_sum += other.entropy_sum;
+        self.marginal_error = match (self.marginal_error, other.marginal_error) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
     }
+}
+
+/// Σ over rows of the entropy of softmax(logits) in nats: with any l, p of a row, log Σ eˡ is
+/// l − log p, so that a row takes one logarithm.
+pub(super) fn softmax_entropy_sum(logits: &[f32], gates: &[f32], width: usize) -> f64 {
+    sum_rows([logits, gates], width, |logits, gates| {
+        let largest = (1..width).fold(0, |best, i| if gates[i] > gates[best] { i } else { best });
+        let log_sum = f64::from(logits[largest]) - f64::from(gates[largest]).ln();
+        let mean: f32 = logits.iter().zip(gates).map(|(l, p)| l * p).sum();
+        log_sum - f64::from(mean)
+    })
+}
+
+/// Σ over rows of the entropy in nats of gates from 0, as shares of their sum.
+pub(super) fn entropy_sum(gates: &[f32], width: usize) -> f64 {
+    sum_rows([gates, gates], width, |gates, _| {
+        let total: f64 = gates.iter().map(|g| f64::from(*g)).sum();
+        let shares = gates.iter().map(|g| f64::from(*g) / total).filter(|p| *p > 0.0);
+        -shares.map(|p| p * p.ln()).sum::<f64>()
+    })
+}
+
+fn sum_rows(
+    [a, b]: [&[f32]; 2],
+    width: usize,
+    of_row: impl Fn(&[f32], &[f32]) -> f64 + Sync,
+) -> f64 {
+    let task = ROWS * width;
+    let tasks = a
+        .par_chunks(task)
+        .zip(b.par_chunks(task))
+        .map(|(a, b)| a.chunks(width).zip(b.chunks(width)).map(|(a, b)| of_row(a, b)).sum::<f64>());
+    tasks.collect::<Vec<f64>>().iter().sum()
 }
 
 #[cfg(test)]
@@ -57,7 +125,24 @@ mod tests {
     fn three_of_four_seated_is_a_quarter_dropped() {
         let stats = RouterStats { asked_e: vec![3, 1], seated_e: vec![2, 1], ..Default::default() };
         assert_eq!(stats.dropped_share(), 0.25);
-        // Mean load 2, largest 3.
+        // Mean load 2, largest 3, each 1 away.
         assert_eq!(stats.imbalance(), 1.5);
+        assert_eq!(stats.load_variation(), 0.5);
+    }
+
+    #[test]
+    fn all_on_one_of_five_experts_is_a_load_variation_of_two() {
+        // Mean 1, deviations 4 and four times −1: variance 20/5 = 4.
+        let stats = RouterStats { asked_e: vec![5, 0, 0, 0, 0], ..Default::default() };
+        assert_eq!(stats.load_variation(), 2.0);
+    }
+
+    #[test]
+    fn the_entropy_of_even_gates_is_the_logarithm_of_their_number() {
+        let even = softmax_entropy_sum(&[3.0; 8], &[0.25; 8], 4);
+        assert!((even - 2.0 * 4.0_f64.ln()).abs() < 1e-6);
+        // 2 and 2 of 4 are halves; zeros do not count.
+        assert!((entropy_sum(&[2.0, 0.0, 2.0], 3) - 2.0_f64.ln()).abs() < 1e-12);
+        assert_eq!(entropy_sum(&[0.0, 0.0], 2), 0.0);
     }
 }

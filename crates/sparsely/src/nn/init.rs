@@ -100,6 +100,13 @@ impl Initializer {
         self.add(name, shape.into(), init, 0.0, 1)
     }
 
+    /// Values that no gradient moves; saved with the model like all others.
+    pub fn frozen(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Param {
+        let param = self.add(name, shape.into(), init, 0.0, 1);
+        self.layout.views_mut()[param.index()].frozen = true;
+        param
+    }
+
     /// A stack of biases, all equal if `equal`.
     pub fn stacked_vector(
         &mut self,

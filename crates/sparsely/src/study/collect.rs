@@ -178,9 +178,9 @@ fn draws(name: &str, unit: DecidingUnit) -> Rng {
 fn routing(plan: &Plan, arm: &Arm) -> Result<Option<ArmRouting>> {
     let moe = plan.study.model(&arm.model)?.model.moe.as_ref();
     Ok(moe.map(|moe| ArmRouting {
-        num_selected: arm.dial.num_selected.unwrap_or(moe.router.num_selected),
-        capacity: arm.dial.capacity.unwrap_or(moe.router.capacity),
-        priority: arm.dial.priority.unwrap_or(moe.router.priority),
+        num_selected: arm.dial.num_selected.or(moe.router.num_selected()),
+        capacity: moe.router.capacity_under(&arm.dial),
+        priority: arm.dial.priority.or(moe.router.priority()),
         group: arm.dial.group.unwrap_or(moe.group),
     }))
 }

@@ -48,29 +48,35 @@ pub fn eval_command(plan: &Plan, run: &Path, routing: Option<&ArmRouting>) -> St
     words.extend(["--batch".into(), plan.study.timing.batch_size.to_string()]);
     if let Some(routing) = routing {
         let flags = ["--k", "--capacity", "--priority", "--group"].map(String::from);
-        words.extend(flags.into_iter().zip(routing.words()).flat_map(|(flag, word)| [flag, word]));
+        let asked = flags.into_iter().zip(routing.words()).filter(|(_, word)| !word.is_empty());
+        words.extend(asked.flat_map(|(flag, word)| [flag, word]));
     }
     shell(&words)
 }
 
 impl ArmRouting {
-    /// K, capacity, priority and group as the flags of `sparsely eval` take them.
+    /// K, capacity, priority and group as the flags of `sparsely eval` take them; empty where the
+    /// router has no such thing.
     pub fn words(&self) -> [String; 4] {
         let capacity = match self.capacity {
-            Capacity::Exact { seats } => format!("exact:{seats}"),
-            Capacity::Factor { factor, .. } => factor.to_string(),
-            Capacity::Unlimited => "unlimited".into(),
+            None => String::new(),
+            Some(Capacity::Exact { seats }) => format!("exact:{seats}"),
+            Some(Capacity::Factor { factor, .. }) => factor.to_string(),
+            Some(Capacity::Unlimited) => "unlimited".into(),
         };
         let priority = match self.priority {
-            Priority::Position => "position",
-            Priority::MaxGate => "max-gate",
-            Priority::SumGates => "sum-gates",
+            None => "",
+            Some(Priority::Position) => "position",
+            Some(Priority::MaxGate) => "max-gate",
+            Some(Priority::SumGates) => "sum-gates",
+            Some(Priority::Learned) => "learned",
         };
         let group = match self.group {
             Group::Images { n } => n.to_string(),
             Group::Tokens { n } => format!("tokens:{n}"),
         };
-        [self.num_selected.to_string(), capacity, priority.into(), group]
+        let k = self.num_selected.map(|k| k.to_string()).unwrap_or_default();
+        [k, capacity, priority.into(), group]
     }
 }
 

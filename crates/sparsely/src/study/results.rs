@@ -48,12 +48,12 @@ pub struct ArmResult {
 /// An arm's routing, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ArmRouting {
-    /// K.
-    pub num_selected: usize,
-    /// Seats of each expert.
-    pub capacity: Capacity,
-    /// Who sits first.
-    pub priority: Priority,
+    /// K, where each token takes as many.
+    pub num_selected: Option<usize>,
+    /// Seats of each expert, where the router has them.
+    pub capacity: Option<Capacity>,
+    /// Who sits first, where tokens queue for seats.
+    pub priority: Option<Priority>,
     /// Which tokens compete.
     pub group: Group,
 }

@@ -5,6 +5,7 @@ use super::schedule::Decay;
 use crate::data::DataConfig;
 use crate::eval::EvalConfig;
 use crate::model::ModelConfig;
+use crate::moe::RouterConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sparsely_tensor::CrossEntropy;
@@ -218,6 +219,13 @@ impl RunConfig {
         let moe = self.model.moe.as_ref()?;
         let (batch, length) = (self.train.batch_size, self.model.length());
         let group = moe.group.tokens(length);
+        if matches!(moe.router, RouterConfig::Soft(_)) && group > length {
+            return Some(format!(
+                "model.moe.group of {}: slots of Soft MoE would mix the tokens of several images; \
+                 set model.moe.group.n=1",
+                moe.group
+            ));
+        }
         if group > 0 && (batch * length).is_multiple_of(group) {
             return None;
         }

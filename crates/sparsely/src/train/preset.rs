@@ -5,17 +5,23 @@ use super::{Optimizer, RunConfig, Schedule, Span, TrainConfig};
 use crate::cost::paper::LARGEST_CLASSES;
 use crate::data::AugmentConfig;
 use crate::model::{Classifier, ModelConfig, Variant};
-use crate::moe::{Group, MoeConfig, Placement};
+use crate::moe::router::{Slots, SoftConfig};
+use crate::moe::{Group, MoeConfig, Placement, RouterConfig};
 use crate::{Error, Result};
 
 /// How alike a name must be for another to be meant by it, from 0 to 1.
 const LIKENESS: f64 = 0.85;
+/// Of Soft MoE's models.
+const SOFT_EXPERTS: usize = 128;
 
-/// The run of that name: `digits`, or `vit-` or `vmoe-` and a [`Variant`] such as `ti4` or `s32`.
+/// The run of that name: `digits`, or `vit-`, `vmoe-` or `soft-` and a [`Variant`] such as `ti4` or `s32`.
 ///
 /// `vmoe-` has 8 experts in the last two odd blocks, K = 2, routed over 8 images. `vmoe-15b` is the
 /// paper's largest, which has its name from 32 experts in every second block and a head for the
 /// classes of JFT-300M (Riquelme et al. 2021, arXiv 2106.05974).
+///
+/// `soft-` is Soft MoE: 128 experts of one slot in the last half of the blocks, normalised queries and
+/// keys, the mean of the tokens classified.
 ///
 /// # Errors
 /// If there is none, with the names that there are and those that are nearest.
@@ -28,11 +34,12 @@ pub fn preset(name: &str) -> Result<RunConfig> {
         ("vit", Some(variant)) => Ok(transformer(variant, None)),
         ("vmoe", Some(variant)) if size_is_15b => Ok(largest(variant)),
         ("vmoe", Some(variant)) => Ok(transformer(variant, Some(last_two()))),
+        ("soft", Some(variant)) => Ok(soft(variant)),
         _ => Err(Error::Argument {
             op: "preset",
             expected:
-                "`digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a patch, \
-                       such as `vmoe-ti4` or `vit-s32`"
+                "`digits`, or `vit-`, `vmoe-` or `soft-` with a size ti, s, b, l, h or 15b and a \
+                       patch, such as `vmoe-ti4` or `vit-s32`"
                     .into(),
             got: format!("`{name}`{}", nearest(name)),
         }),
@@ -42,7 +49,9 @@ pub fn preset(name: &str) -> Result<RunConfig> {
 /// `; did you mean …?` with the usual names that are most like `name`, if any is.
 fn nearest(name: &str) -> String {
     let usual = ["ti4", "ti16", "s16", "s32", "b16", "b32", "l16", "l32", "h14", "15b"];
-    let sized = usual.iter().flat_map(|size| [format!("vit-{size}"), format!("vmoe-{size}")]);
+    let sized = usual
+        .iter()
+        .flat_map(|size| [format!("vit-{size}"), format!("vmoe-{size}"), format!("soft-{size}")]);
     let mut alike: Vec<(f64, String)> = sized
         .chain(["digits".to_string()])
         .map(|known| (strsim::jaro_winkler(&name.to_ascii_lowercase(), &known), known))
@@ -78,6 +87,24 @@ fn last_two() -> MoeConfig {
         placement: Placement::LastN { n: 2 },
         ..Default::default()
     }
+}
+
+/// Soft MoE's models (Puigcerver et al., arXiv 2308.00951, section 3.1).
+fn soft(variant: Variant) -> RunConfig {
+    let moe = MoeConfig {
+        num_experts: SOFT_EXPERTS,
+        group: Group::Images { n: 1 },
+        placement: Placement::LastBlocks { n: variant.depth / 2 },
+        router: RouterConfig::Soft(SoftConfig {
+            slots: Slots::Exact { n: 1 },
+            ..SoftConfig::default()
+        }),
+        ..MoeConfig::default()
+    };
+    let mut run = transformer(variant, Some(moe));
+    run.model.classifier = Classifier::Gap;
+    run.model.qk_norm = true;
+    run
 }
 
 fn largest(variant: Variant) -> RunConfig {
@@ -135,6 +162,9 @@ mod tests {
             "vmoe-l16",
             "vmoe-h14",
             "vmoe-15b14",
+            "soft-ti4",
+            "soft-s16",
+            "soft-b16",
             "vmoe-15b",
         ] {
             preset(name).unwrap().validate().unwrap();
@@ -146,7 +176,13 @@ mod tests {
         let mut unclipped = preset("digits").unwrap();
         unclipped.train.clip_norm = None;
         unclipped.model.num_classes = None;
-        for run in [preset("digits"), preset("vit-ti4"), preset("vmoe-s32"), Ok(unclipped)] {
+        for run in [
+            preset("digits"),
+            preset("vit-ti4"),
+            preset("vmoe-s32"),
+            preset("soft-s16"),
+            Ok(unclipped),
+        ] {
             let run = run.unwrap();
             let text = run.to_toml().unwrap();
             assert_eq!(RunConfig::from_toml(&text, std::path::Path::new("x")).unwrap(), run);
@@ -158,8 +194,8 @@ mod tests {
     fn an_unknown_run_is_refused_with_the_names() {
         assert_eq!(
             preset("vmoe-x4").unwrap_err().to_string(),
-            "preset: expected `digits`, or `vit-` or `vmoe-` with a size ti, s, b, l, h or 15b and a \
-             patch, such as `vmoe-ti4` or `vit-s32`, got `vmoe-x4`; did you mean \
+            "preset: expected `digits`, or `vit-`, `vmoe-` or `soft-` with a size ti, s, b, l, h or 15b \
+             and a patch, such as `vmoe-ti4` or `vit-s32`, got `vmoe-x4`; did you mean \
              `vmoe-ti4` or `vmoe-h14`?"
         );
     }

@@ -5,6 +5,7 @@ use crate::checkpoint::{MetricsWriter, RunFolder, State};
 use crate::data::{Dataset, Loader, LoaderConfig};
 use crate::eval::{Evaluation, SavedModel, evaluate, with_arrays};
 use crate::model::Vit;
+use crate::moe::RouterStats;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -294,10 +295,12 @@ impl Run {
 }
 
 fn line(report: &StepReport, batch_size: usize, begin: Instant) -> serde_json::Value {
-    let mean = |f: fn(&crate::moe::RouterStats) -> f64| {
+    let mean = |f: fn(&RouterStats) -> f64| {
         let values: Vec<f64> = report.stats.iter().map(|(_, stats)| f(stats)).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
+    let errors = report.stats.iter().filter_map(|(_, stats)| stats.marginal_error);
+    let worst = errors.reduce(f64::max);
     json!({
         "step": report.step + 1,
         "loss": report.loss,
@@ -305,7 +308,11 @@ fn line(report: &StepReport, batch_size: usize, begin: Instant) -> serde_json::V
         "lr": report.lr,
         "grad_norm": report.grad_norm,
         "images_per_second": batch_size as f64 / begin.elapsed().as_secs_f64(),
-        "imbalance": mean(crate::moe::RouterStats::imbalance),
-        "dropped_share": mean(crate::moe::RouterStats::dropped_share),
+        "imbalance": mean(RouterStats::imbalance),
+        "load_variation": mean(RouterStats::load_variation),
+        "router_entropy": mean(RouterStats::entropy),
+        "dropped_share": mean(RouterStats::dropped_share),
+        "unserved_share": mean(RouterStats::unserved_share),
+        "marginal_error": worst,
     })
 }

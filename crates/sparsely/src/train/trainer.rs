@@ -80,6 +80,7 @@ impl Trainer {
         let grad_scale = clip as f32;
         let update = Step { rule, lr: report.lr as f32, decay, number: step + 1, grad_scale };
         update.apply(&mut self.params, &self.grads, &mut self.moments);
+        self.model.adapt(&mut self.params, &report.stats);
         Ok(report)
     }
 

@@ -11,12 +11,18 @@ use crate::trajectory;
 
 // Single precision against double, of values around 1 through four blocks: a few 1e-6.
 const LOGITS: Quantity = Quantity { name: "logits", tolerance: 1e-5 };
+// A value near the middle of two bf16 numbers falls to either side with the last bit of an f32, and is then off by
+// 2⁻⁸ of itself; the reference's own f32 differs from its f64 by 1.7e-4 of logits around 1.
+const ROUNDED_LOGITS: Quantity = Quantity { name: "logits rounded through bf16", tolerance: 2e-4 };
 const AUXILIARY: Quantity = Quantity { name: "auxiliary loss", tolerance: 1e-5 };
 // Here the reference is of single precision too.
 const UNROUNDED_LOGITS: Quantity = Quantity { name: "logits without rounding", tolerance: 1e-5 };
 const NOISY_LOGITS: Quantity = Quantity { name: "logits under noise", tolerance: 1e-5 };
 const LOSSES: Quantity = Quantity { name: "training losses", tolerance: 1e-5 };
 const GRADIENTS: Quantity = Quantity { name: "gradients", tolerance: 1e-4 };
+// Two cotangents of each layer are rounded too.
+const ROUNDED_GRADIENTS: Quantity =
+    Quantity { name: "gradients rounded through bf16", tolerance: 5e-4 };
 
 /// In theory its gradient is 0, and in both programs the noise of rounding.
 pub(crate) const WITHOUT_GRADIENT: &str = "SelfAttention/key/bias";
@@ -67,7 +73,8 @@ fn compare_outputs(
     agreement.require(shape.axes() == logits.shape, || {
         format!("{}: logits {shape:?} instead of {:?}", case.name, logits.shape)
     });
-    agreement.check(LOGITS, &case.name, output.logits_bv.values(), &logits.values);
+    let quantity = if subject.rounds() { ROUNDED_LOGITS } else { LOGITS };
+    agreement.check(quantity, &case.name, output.logits_bv.values(), &logits.values);
     if let Some(aux) = case.aux_f64 {
         agreement.check(AUXILIARY, &case.name, &[auxiliary(&output)], &[aux]);
     }
@@ -79,10 +86,7 @@ pub(crate) fn run_without_rounding(cases: Vec<Case>, agreement: &mut Agreement) 
     let mut checked = 0;
     for mut case in cases {
         let Some(logits) = case.logits_nobf16.take() else { continue };
-        if let Some(rounds) = case.config.pointer_mut("/encoder/moe/router/dispatcher/bfloat16") {
-            *rounds = false.into();
-        }
-        let subject = match Subject::new(&case) {
+        let subject = match Subject::unrounded(&case) {
             Err(Refusal::Unsupported) => continue,
             Err(Refusal::Failure(failure)) => {
                 agreement.fail(format!("{}: {failure}", case.name));
@@ -119,7 +123,8 @@ fn compare_gradients(
         let step = train(case, subject, cross_entropy, &mut Mode::Train(&mut draw))?;
         agreement.require(draw.left() == 0, || format!("{place}: {} draws left", draw.left()));
         if let Some(logits) = &case.logits {
-            agreement.check(NOISY_LOGITS, &place, &step.logits, &logits.values);
+            let quantity = if subject.rounds() { ROUNDED_LOGITS } else { NOISY_LOGITS };
+            agreement.check(quantity, &place, &step.logits, &logits.values);
         }
         for (part, ours, theirs) in [
             ("total", step.total, losses.total),
@@ -135,7 +140,8 @@ fn compare_gradients(
             }
             let ours = ours.get(name).ok_or_else(|| format!("no gradient of `{name}`"))?;
             let place = format!("{place}: {name}");
-            agreement.check(GRADIENTS, &place, &ours.values, &theirs.values);
+            let quantity = if subject.rounds() { ROUNDED_GRADIENTS } else { GRADIENTS };
+            agreement.check(quantity, &place, &ours.values, &theirs.values);
         }
     }
     Ok(())

@@ -29,14 +29,31 @@ pub(crate) enum Refusal {
 
 impl Subject {
     pub(crate) fn new(case: &Case) -> Result<Subject, Refusal> {
+        Subject::with(case, |_| ())
+    }
+
+    /// The case as if it did not round through bf16.
+    pub(crate) fn unrounded(case: &Case) -> Result<Subject, Refusal> {
+        Subject::with(case, |config| {
+            config.moe.iter_mut().for_each(|moe| moe.through_bf16 = false);
+        })
+    }
+
+    /// Whether it rounds through bf16.
+    pub(crate) fn rounds(&self) -> bool {
+        self.config.moe.as_ref().is_some_and(|moe| moe.through_bf16)
+    }
+
+    fn with(case: &Case, change: impl FnOnce(&mut ModelConfig)) -> Result<Subject, Refusal> {
         let &[_, height, width, channels] = &*case.input.shape else {
             return Err(Refusal::Failure("the images have not four axes".into()));
         };
         if height != width {
             return Err(Refusal::Failure(format!("images of {height}×{width}")));
         }
-        let config =
+        let mut config =
             parse_config(&case.config, height, channels).map_err(|error| refusal(&error))?;
+        change(&mut config);
         let (vit, fresh) = Vit::init(&config, 0).map_err(|error| failure(&error))?;
         let layout = Arc::clone(fresh.layout());
         let params = from_arrays(&config, &layout, &case.params, Path::new(&case.name));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sparsely::checkpoint::reference::{parse_config, to_arrays};
 use sparsely::checkpoint::{Array, Arrays};
 use sparsely::model::Vit;
-use sparsely::moe::router::top_k;
+use sparsely::moe::selection::{top_k, top_tokens};
 use sparsely::moe::{Capacity, ExpertInit, Priority, Rounding, Seat, Seating};
 
 use crate::agreement::Agreement;
@@ -96,7 +96,7 @@ fn compare_plan(
     };
     let e = gates.shape[1];
     let (choices_sk, gates_sk) = top_k(&gates.values, e, k);
-    let order_s = priority.order(&gates_sk, k);
+    let order_s = priority.order(&gates_sk, k, &[]);
     let seating = Seating::new(&choices_sk, k, &order_s, e, capacity);
 
     let mut ours_sec = vec![0.0; gates.shape[0] * e * capacity];
@@ -118,6 +118,31 @@ fn compare_plan(
         return Err("other combine weights".into());
     }
     Ok(())
+}
+
+/// Which tokens each expert takes, and with what weight; ties among them.
+pub(crate) fn compare_expert_choice(agreement: &mut Agreement) {
+    let mut plans = 0;
+    for (set, arrays) in sets("dispatchers") {
+        let gates = &arrays["gates"];
+        for (name, combine_sec) in &arrays {
+            let Some(plan) = name.strip_suffix("/combine") else { continue };
+            let &[s, e, capacity] = &*combine_sec.shape else { panic!("{name}: not [S, E, C]") };
+            plans += 1;
+            let mut ours_se = vec![0.0; s * e];
+            for (expert, tokens) in top_tokens(&gates.values, e, capacity).iter().enumerate() {
+                for token in tokens {
+                    let at = *token as usize * e + expert;
+                    ours_se[at] = gates.values[at];
+                }
+            }
+            let theirs_se = combine_sec.values.chunks(capacity).map(|seats| seats.iter().sum());
+            agreement.require(ours_se == theirs_se.collect::<Vec<f32>>(), || {
+                format!("{set}/{plan}: other tokens or weights")
+            });
+        }
+    }
+    agreement.require(plans > 0 || case::root() != case::fixtures(), || "no plan".into());
 }
 
 /// The model of the recorded initial values.

@@ -61,6 +61,8 @@ fn pieces_of(config: &ModelConfig, ours: &str, shape: &[usize]) -> Vec<Piece> {
         "positions" => one("Encoder/posembed_input/pos_embedding".into(), vec![1, shape[0], d]),
         "embedding/kernel" => one(ours.into(), vec![patch, patch, config.channels, d]),
         "pool/probe" => one("MapHead/probe".into(), vec![1, 1, d]),
+        // A scalar there.
+        _ if ours.ends_with("router/scale") => one(their_path(ours), vec![]),
         _ => one(their_path(ours), shape.to_vec()),
     }
 }
@@ -92,7 +94,8 @@ fn their_path(ours: &str) -> String {
             (_, "dense_0") => Some("Dense_0".into()),
             (_, "dense_1") => Some("Dense_1".into()),
             (_, "moe") => Some("Moe".into()),
-            (_, "router") => Some("Router/dense".into()),
+            (_, "router") => Some("Router".into()),
+            ("router", "kernel") => Some("dense/kernel".into()),
             (_, "w_in") => Some("Dense_0/kernel".into()),
             (_, "b_in") => Some("Dense_0/bias".into()),
             (_, "w_out") => Some("Dense_1/kernel".into()),

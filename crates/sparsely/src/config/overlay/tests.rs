@@ -48,6 +48,7 @@ enum Pooling {
 enum Capacity {
     Exact { seats: usize },
     Factor { factor: f64, multiple_of: usize },
+    Raised { factor: f64, by: usize },
     Unlimited,
 }
 
@@ -179,10 +180,26 @@ fn a_value_of_the_wrong_type_is_told() {
 }
 
 #[test]
-fn another_kind_does_not_take_over_the_settings_of_the_old_one() {
+fn another_kind_keeps_the_settings_that_it_has_too() {
+    let capacity = |sets: &[&str]| set(sets).unwrap().model.moe.capacity;
+    let exact = ["model.moe.capacity.seats=3", "model.moe.capacity.kind=exact"];
+    assert_eq!(capacity(&exact), Capacity::Exact { seats: 3 });
+    assert_eq!(capacity(&["model.moe.capacity.kind=unlimited"]), Capacity::Unlimited);
+    assert_eq!(
+        capacity(&["model.moe.capacity.kind=raised", "model.moe.capacity.by=2"]),
+        Capacity::Raised { factor: 1.0, by: 2 }
+    );
     assert_eq!(
         refusal(&["model.moe.capacity.kind=exact"]),
-        "`model.moe.capacity.kind`: does not go with `factor`; set the whole table"
+        "`model.moe.capacity.kind`: missing field `seats`"
+    );
+    // What is asked for beside the kind is not dropped.
+    assert_eq!(
+        refusal(&[
+            "model.moe.capacity={ kind = \"raised\", factor = 1.0, by = 2 }",
+            "model.moe.capacity.seats=2"
+        ]),
+        "unknown setting `model.moe.capacity.seats`; there are `factor`, `by`"
     );
 }
 

@@ -26,7 +26,10 @@ pub struct VisionRow {
 
 impl VisionRow {
     fn new(name: String, model: ModelConfig) -> Result<VisionRow> {
-        let choice = model.moe.as_ref().map(|moe| Choice::of(moe, &crate::moe::Dial::default()));
+        let choice = model
+            .moe
+            .as_ref()
+            .map(|moe| Choice::of(moe, &crate::moe::Dial::default(), model.length()));
         Ok(VisionRow { name, choice: choice.transpose()?, model })
     }
 

@@ -1,13 +1,33 @@
 //! Routers: who chooses whom. Each is a short file that returns a [`Routing`].
 
+mod affinity;
+mod check;
+mod config;
+mod expert_choice;
+mod loss_free;
+mod relu;
+mod seats;
+mod soft;
 mod token_choice;
 
-pub use token_choice::{TokenChoice, top_k};
+pub use affinity::{Combine, Gate, Sinkhorn, SparsePlan, Support};
+pub use check::Asked;
+pub(crate) use config::of_kind;
+pub use config::{
+    ExpertChoiceConfig, LossFreeConfig, LossWeights, PlanExpertChoice, PlanTokenChoice, ReluConfig,
+    RouterConfig, Slots, SoftConfig, SoftMixing, TokenChoiceConfig,
+};
+pub use expert_choice::ExpertChoice;
+pub use loss_free::LossFree;
+pub use relu::Relu;
+pub use soft::Soft;
+pub use token_choice::TokenChoice;
 
-use super::{Dial, Routing};
-use crate::Result;
-use crate::nn::Mode;
-use sparsely_tensor::Var;
+use super::{Dial, RouterStats, Routing};
+use crate::nn::{Initializer, Mode};
+use crate::{Error, Result};
+use affinity::Affinity;
+use sparsely_tensor::{Slab, Var};
 
 /// What a router is told with each call.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +36,15 @@ pub struct RouteSettings {
     pub group_tokens: usize,
     /// Deviations from the router's own settings.
     pub dial: Dial,
+}
+
+/// What the routers did in a training step.
+#[derive(Clone, Copy, Debug)]
+pub struct Learned<'a> {
+    /// The router's own layer.
+    pub layer: &'a RouterStats,
+    /// All MoE layers of the model together.
+    pub model: &'a RouterStats,
 }
 
 /// Decides which expert sees which token.
@@ -30,4 +59,63 @@ pub trait Router {
         settings: &RouteSettings,
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>>;
+
+    /// Moves after each training step what no gradient moves: frozen parameters of the router, so that
+    /// they are saved with the model and a resumed run goes on with the same bits.
+    fn adapt(&self, _params: &mut Slab, _learned: &Learned<'_>) {}
+}
+
+impl RouterConfig {
+    /// The router for tokens of width D, E experts and groups of S tokens, with fresh parameters.
+    ///
+    /// # Panics
+    /// If [`RouterConfig::problems`] has something to say of it.
+    pub fn init(&self, init: &mut Initializer, [d, e, s]: [usize; 3]) -> Box<dyn Router> {
+        let de = [d, e];
+        init.scope("router", |init| -> Box<dyn Router> {
+            match *self {
+                RouterConfig::TokenChoice(config) => Box::new(TokenChoice::init(init, config, de)),
+                RouterConfig::SinkhornTokenChoice(config) => {
+                    let affinity = Affinity::Sinkhorn(config.plan, config.combine);
+                    Box::new(TokenChoice::by_plan(init, &config, de, affinity))
+                }
+                RouterConfig::SparseTokenChoice(config) => {
+                    let affinity = Affinity::Sparse(config.plan, config.combine);
+                    Box::new(TokenChoice::by_plan(init, &config, de, affinity))
+                }
+                RouterConfig::ExpertChoice(config) => {
+                    let ExpertChoiceConfig { gate, noise_std, capacity } = config;
+                    let affinity = Affinity::Gates(gate);
+                    Box::new(ExpertChoice::init(init, de, (capacity, noise_std), affinity))
+                }
+                RouterConfig::SinkhornExpertChoice(config) => {
+                    let PlanExpertChoice { noise_std, capacity, combine, plan } = config;
+                    let affinity = Affinity::Sinkhorn(plan, combine);
+                    Box::new(ExpertChoice::init(init, de, (capacity, noise_std), affinity))
+                }
+                RouterConfig::SparseExpertChoice(config) => {
+                    let PlanExpertChoice { noise_std, capacity, combine, plan } = config;
+                    let affinity = Affinity::Sparse(plan, combine);
+                    Box::new(ExpertChoice::init(init, de, (capacity, noise_std), affinity))
+                }
+                RouterConfig::Soft(config) => {
+                    let p = config.slots.per_expert(s, e).expect("checked slots");
+                    Box::new(Soft::init(init, config, [d, e, p]))
+                }
+                RouterConfig::LossFree(config) => Box::new(LossFree::init(init, config, de)),
+                RouterConfig::Relu(config) => Box::new(Relu::init(init, config, de)),
+            }
+        })
+    }
+
+    /// Refuses a dial that does not go with the router.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn check_dial(&self, dial: &Dial) -> Result<()> {
+        match self.refusal(dial) {
+            Some(reason) => Err(Error::config(reason)),
+            None => Ok(()),
+        }
+    }
 }
