@@ -10,10 +10,11 @@ use crate::subject::{Refusal, Replay, Subject, auxiliary};
 use crate::trajectory;
 
 // Single precision against double, of values around 1 through four blocks: a few 1e-6.
-const LOGITS: Quantity = Quantity { name: "logits", tolerance: 1e-5 };
+pub(crate) const LOGITS: Quantity = Quantity { name: "logits", tolerance: 1e-5 };
 // A value near the middle of two bf16 numbers falls to either side with the last bit of an f32, and is then off by
 // 2⁻⁸ of itself; the reference's own f32 differs from its f64 by 1.7e-4 of logits around 1.
-const ROUNDED_LOGITS: Quantity = Quantity { name: "logits rounded through bf16", tolerance: 2e-4 };
+pub(crate) const ROUNDED_LOGITS: Quantity =
+    Quantity { name: "logits rounded through bf16", tolerance: 2e-4 };
 const AUXILIARY: Quantity = Quantity { name: "auxiliary loss", tolerance: 1e-5 };
 // Here the reference is of single precision too.
 const UNROUNDED_LOGITS: Quantity = Quantity { name: "logits without rounding", tolerance: 1e-5 };
