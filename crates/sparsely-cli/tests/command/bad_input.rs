@@ -234,6 +234,8 @@ fn what_a_router_does_not_have_is_refused_with_the_reason() {
             "--set",
             "model.moe.group.n=1",
             "--set",
+            "model.moe.router.slots.kind=factor",
+            "--set",
             "model.moe.router.slots.factor=0.2",
         ],
         "invalid configuration: slots: expected at least one for each expert, got a factor of 0.2 \
