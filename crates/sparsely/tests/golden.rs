@@ -105,6 +105,11 @@ fn golden_checkpoints_compute_the_logits_of_their_cases() {
 }
 
 #[test]
+fn golden_cases_of_every_router_go_out_and_come_back() {
+    all_agree(native::compare_exports);
+}
+
+#[test]
 fn golden_checkpoint_of_several_number_types() {
     all_agree(native::compare_number_types);
 }

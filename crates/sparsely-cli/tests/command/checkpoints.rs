@@ -246,6 +246,21 @@ fn positions_and_groups_follow_the_image_size() {
 }
 
 #[test]
+fn soft_experts_keep_their_slots_at_another_image_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, source) = (folder.path().join("run"), fixtures().join("native/soft_gap_c1.0.1shard"));
+    let imported = import(&source, &config_of("soft_gap_c1.0"), &out, &["--image-size", "48"]);
+    assert!(imported.status.success(), "{}", stderr(&imported));
+    let arrays: Arrays = arrays(&out.join("model.safetensors"));
+    assert_eq!(arrays["blocks/1/moe/router/mu"].shape, [32, 4, 4]);
+    assert_eq!(arrays["positions"].shape, [36, 32]);
+    let image = folder.path().join("x.png");
+    write_image(&image, 2);
+    let output = sparsely().arg("predict").arg(&out).arg(&image).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
 fn all_that_does_not_fit_is_told_in_one_line_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");

@@ -72,8 +72,12 @@ pub(super) fn create_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>)
     let temporary = temporary_folder(path).map_err(Error::io("create", path))?;
     fill(temporary.path()).map_err(|error| match error {
         Error::Io { action, path: place, source } => {
-            let below = place.strip_prefix(temporary.path()).map(|rest| path.join(rest));
-            Error::Io { action, path: below.unwrap_or(place), source }
+            let place = match place.strip_prefix(temporary.path()) {
+                Ok(rest) if rest.as_os_str().is_empty() => path.to_path_buf(),
+                Ok(rest) => path.join(rest),
+                Err(_) => place,
+            };
+            Error::Io { action, path: place, source }
         }
         other => other,
     })?;

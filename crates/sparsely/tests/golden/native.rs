@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sparsely::Error;
-use sparsely::checkpoint::reference::{ReferenceParams, to_arrays};
+use sparsely::checkpoint::reference::{
+    ReferenceParams, describe_config, from_arrays, parse_config, to_arrays,
+};
 use sparsely::checkpoint::{Arrays, VmoeCheckpoint, array_refs, read_npz, write_vmoe};
 use sparsely::model::Vit;
 use sparsely::moe::Dial;
 use sparsely::nn::Mode;
 use sparsely_tensor::{Pool, Tape};
 
-use crate::agreement::{Agreement, Quantity};
-use crate::case::{Case, fixtures, json, root};
-use crate::run::ROUNDED_LOGITS;
+use crate::agreement::Agreement;
+use crate::case::{Case, fixtures, json, load_cases, root};
+use crate::run::{LOGITS, ROUNDED_LOGITS};
 
-const LOGITS: Quantity = Quantity { name: "logits of a checkpoint", tolerance: 1e-5 };
 /// The whole training state is that of a model with the parameters of this case.
 const STATE: (&str, &str) = ("train_state_v1", "vmoe_token_c1.0_vanilla");
 
@@ -91,37 +92,57 @@ fn bits(arrays: &Arrays) -> BTreeMap<&str, (&[usize], Vec<u32>)> {
     arrays.iter().map(|(name, a)| (&**name, (&*a.shape, bits(&a.values)))).collect()
 }
 
-/// Every checkpoint of a supported model computes what the reference computes, and goes back into
-/// the arrays that it came from.
+/// Every checkpoint computes what the reference computes, and goes back into the arrays that it came
+/// from.
 pub(crate) fn compare_logits(agreement: &mut Agreement) {
     let mut compared = 0;
     for (prefix, case) in checkpoints() {
         let place = prefix.display().to_string();
-        let (config, slab) =
-            match ReferenceParams::open(&prefix).unwrap().into_model(&case.config, None) {
-                Err(Error::Config { problems })
-                    if problems.iter().all(|p| p.starts_with("unsupported")) =>
-                {
-                    println!("unsupported: {place}");
-                    continue;
-                }
-                loaded => loaded.unwrap(),
-            };
+        let loaded = ReferenceParams::open(&prefix).unwrap().into_model(&case.config, None);
+        let (config, slab) = loaded.unwrap_or_else(|error| panic!("{place}: {error}"));
         let (vit, _) = Vit::new(&config).unwrap();
         let pool = Pool::new();
         let tape = Tape::inference(&slab, &pool);
-        let output =
-            vit.forward(&tape, &case.input.values, &Dial::default(), &mut Mode::Eval).unwrap();
+        let images = &case.input.values;
+        let output = vit.forward(&tape, images, &Dial::default(), &mut Mode::Eval).unwrap();
         let logits = case.logits_f64.as_ref().expect("the logits of the case");
-        let is_rounded = config.moe.as_ref().is_some_and(|moe| moe.through_bf16);
-        let quantity = if is_rounded { ROUNDED_LOGITS } else { LOGITS };
+        let rounds = config.moe.as_ref().is_some_and(|moe| moe.through_bf16);
+        let quantity = if rounds { ROUNDED_LOGITS } else { LOGITS };
         agreement.check(quantity, &place, output.logits_bv.values(), &logits.values);
         let back = to_arrays(&config, &slab).unwrap();
         agreement
             .require(bits(&back) == bits(&case.params), || format!("{place}: other arrays back"));
         compared += 1;
     }
-    agreement.require(compared >= 3, || format!("{compared} checkpoints were compared"));
+    agreement.require(compared >= 4, || format!("{compared} checkpoints were compared"));
+}
+
+/// Every case's model, whatever its router, goes out as a checkpoint with its configuration and
+/// comes back the same.
+pub(crate) fn compare_exports(agreement: &mut Agreement) {
+    let target = tempfile::tempdir().unwrap();
+    for case in load_cases() {
+        let [_, size, _, channels] = case.input.shape[..] else { panic!("{}: images", case.name) };
+        let config = match parse_config(&case.config, size, channels) {
+            Err(Error::Config { problems })
+                if problems.iter().all(|p| p.starts_with("unsupported")) =>
+            {
+                continue;
+            }
+            parsed => parsed.unwrap(),
+        };
+        let (_, layout) = Vit::new(&config).unwrap();
+        let slab = from_arrays(&config, &layout, &case.params, Path::new(&case.name)).unwrap();
+        let (prefix, arrays) = (target.path().join(&case.name), to_arrays(&config, &slab).unwrap());
+        write_vmoe(&prefix, &array_refs(&arrays), 2).unwrap();
+        let described = describe_config(&config).unwrap();
+        let back =
+            ReferenceParams::open(&prefix).unwrap().into_model(&described, Some(size)).unwrap();
+        agreement.require(back.0 == config, || format!("{}: another model back", case.name));
+        agreement.require(back.1.values() == slab.values(), || {
+            format!("{}: other parameters back", case.name)
+        });
+    }
 }
 
 /// A checkpoint of several number types, as the values of the same names.

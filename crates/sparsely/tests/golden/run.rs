@@ -10,7 +10,7 @@ use crate::subject::{Refusal, Replay, Subject, auxiliary};
 use crate::trajectory;
 
 // Single precision against double, of values around 1 through four blocks: a few 1e-6.
-const LOGITS: Quantity = Quantity { name: "logits", tolerance: 1e-5 };
+pub(crate) const LOGITS: Quantity = Quantity { name: "logits", tolerance: 1e-5 };
 // A value near the middle of two bf16 numbers falls to either side with the last bit of an f32, and is then off by
 // 2⁻⁸ of itself; the reference's own f32 differs from its f64 by 1.7e-4 of logits around 1.
 pub(crate) const ROUNDED_LOGITS: Quantity =

@@ -5,7 +5,8 @@ use super::{from_arrays, parse_config};
 use crate::checkpoint::{Arrays, VmoeCheckpoint, read_npz, read_safetensors};
 use crate::data::MAX_SIDE;
 use crate::model::{Classifier, ModelConfig, Positions, Vit, resize_positions, token_grid};
-use crate::moe::Group;
+use crate::moe::router::Slots;
+use crate::moe::{Group, RouterConfig};
 use crate::{Error, Result};
 use serde_json::Value;
 use sparsely_tensor::Slab;
@@ -77,7 +78,7 @@ impl ReferenceParams {
             return Err(Error::config(needed));
         }
         if let Some(native) = native.filter(|native| *native != config.image_size) {
-            keep_images_of_a_group(&mut config, native);
+            keep_groups_and_slots(&mut config, native);
             self.resize_positions(&config);
         }
         let (_, layout) = Vit::new(&config)?;
@@ -107,12 +108,18 @@ impl ReferenceParams {
     }
 }
 
-/// Groups are told in tokens of the size that a model was trained with.
-fn keep_images_of_a_group(config: &mut ModelConfig, native_size: usize) {
+/// Groups are told in tokens of the size that a model was trained with, and slots may be told as a
+/// share of them: both stay as they were.
+fn keep_groups_and_slots(config: &mut ModelConfig, native_size: usize) {
     let native = ModelConfig { image_size: native_size, ..config.clone() }.length();
     let length = config.length();
-    if let Some(moe) = &mut config.moe
-        && let Group::Tokens { n } = &mut moe.group
+    let Some(moe) = &mut config.moe else { return };
+    if let RouterConfig::Soft(router) = &mut moe.router
+        && let Ok(n) = router.slots.per_expert(moe.group.tokens(native), moe.num_experts)
+    {
+        router.slots = Slots::Exact { n };
+    }
+    if let Group::Tokens { n } = &mut moe.group
         && n.is_multiple_of(native)
     {
         *n = *n / native * length;

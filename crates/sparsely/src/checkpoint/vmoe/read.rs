@@ -50,46 +50,48 @@ impl VmoeCheckpoint {
     /// array is not of real numbers.
     pub fn read<T: Element>(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Arrays<T>> {
         let index = index_path(&self.prefix);
-        let mut targets = Vec::new();
-        for leaf in &self.leaves {
-            let is_wanted = is_wanted(&leaf.name);
-            targets.push(if is_wanted { Some(Target::new(leaf)) } else { None });
-        }
-        let mut targets = targets
-            .into_iter()
-            .map(Option::transpose)
-            .collect::<Fit<Vec<_>>>()
-            .map_err(format_error(&index))?;
+        let leaves = self.leaves.iter();
+        let targets = leaves
+            .map(|leaf| is_wanted(&leaf.name).then(|| Target::new(leaf)).transpose())
+            .collect::<Fit<Vec<_>>>();
+        let mut targets = targets.map_err(format_error(&index))?;
         self.check_size(&targets)?;
         for shard in self.shards_of(&targets) {
-            let path = shard_path(&self.prefix, shard, self.shard_count);
-            let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-            let fill = |number: usize, chunk| match targets.get_mut(number) {
-                Some(Some(target)) => target.fill(shard, &chunk),
-                Some(None) => Ok(()),
-                None => Err((
-                    format!("the {} arrays of the index", self.leaves.len()),
-                    number.to_string(),
-                )),
-            };
-            shard::visit(&bytes, fill).map_err(format_error(&path))?;
+            self.fill_from(shard, &mut targets)?;
         }
         let mut arrays = Arrays::new();
         for target in targets.into_iter().flatten() {
             let name = target.leaf.name.clone();
             let array = target.finish().map_err(|(missing, shard)| {
-                let path = shard_path(&self.prefix, shard, self.shard_count);
-                Error::format(&path, missing, "none")
+                Error::format(&self.shard_path(shard), missing, "none")
             })?;
             if arrays.insert(name.clone(), array).is_some() {
-                return Err(Error::format(
-                    &index,
-                    "different names",
-                    format!("{} twice", quoted(&name)),
-                ));
+                let got = format!("{} twice", quoted(&name));
+                return Err(Error::format(&index, "different names", got));
             }
         }
         Ok(arrays)
+    }
+
+    /// Takes what is wanted out of one file.
+    fn fill_from<T: Element>(
+        &self,
+        shard: usize,
+        targets: &mut [Option<Target<'_, T>>],
+    ) -> Result<()> {
+        let path = self.shard_path(shard);
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let count = targets.len();
+        let fill = |number: usize, chunk| match targets.get_mut(number) {
+            Some(Some(target)) => target.fill(shard, &chunk),
+            Some(None) => Ok(()),
+            None => Err((format!("the {count} arrays of the index"), format!("array {number}"))),
+        };
+        shard::visit(&bytes, fill).map_err(format_error(&path))
+    }
+
+    fn shard_path(&self, shard: usize) -> PathBuf {
+        shard_path(&self.prefix, shard, self.shard_count)
     }
 
     /// An index may claim any shape: what it claims has to fit into the files before any memory is
@@ -97,7 +99,7 @@ impl VmoeCheckpoint {
     fn check_size<T>(&self, targets: &[Option<Target<'_, T>>]) -> Result<()> {
         let mut there = 0_u64;
         for shard in self.shards_of(targets) {
-            let path = shard_path(&self.prefix, shard, self.shard_count);
+            let path = self.shard_path(shard);
             let metadata = fs::metadata(&path).map_err(Error::io("read", &path))?;
             there = there.saturating_add(metadata.len());
         }
