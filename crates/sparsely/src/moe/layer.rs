@@ -1,9 +1,10 @@
 //! The layer is one sentence: route, dispatch, experts, combine.
 
-use super::router::{Learned, RouteSettings, Router};
-use super::{Capacity, Experts, Group, MoeConfig, Priority, RouterConfig, RouterStats};
-use crate::nn::{Initializer, Mlp, Mode};
-use crate::{Error, Result};
+use super::group_router::GroupRouter;
+use super::router::Learned;
+use super::{Capacity, Group, Mixture, MoeConfig, Priority, RouterStats};
+use crate::Result;
+use crate::nn::{Initializer, Mode};
 use serde::{Deserialize, Serialize};
 use sparsely_tensor::{Slab, Var};
 
@@ -25,15 +26,10 @@ pub struct Dial {
     pub group: Option<Group>,
 }
 
-/// Experts in the place of a block's dense MLP.
+/// Experts in the place of a block's dense MLP, with a router of their own.
 pub struct MoeLayer {
-    router: Box<dyn Router>,
-    experts: Experts,
-    /// Those that every token visits.
-    shared: Vec<Mlp>,
-    group: Group,
-    routes_by: RouterConfig,
-    through_bf16: bool,
+    router: GroupRouter,
+    mixture: Mixture,
 }
 
 /// What a MoE layer returns.
@@ -49,20 +45,9 @@ pub struct MoeOutput<'t> {
 impl MoeLayer {
     /// Fresh router and experts, for tokens of width D, experts of width F and sequences of L tokens.
     pub fn init(init: &mut Initializer, config: &MoeConfig, [d, f, l]: [usize; 3]) -> MoeLayer {
-        let (e, s) = (config.num_experts, config.group.tokens(l));
-        init.scope("moe", |init| {
-            let router = config.router.init(init, [d, e, s]);
-            let experts = Experts::init(init, [e, d, f], config.expert_dropout, config.expert_init);
-            let shared = (0..config.num_shared)
-                .map(|i| Mlp::init(init, &format!("shared/{i}"), [d, f], config.expert_dropout));
-            MoeLayer {
-                router,
-                experts,
-                shared: shared.collect(),
-                group: config.group,
-                routes_by: config.router,
-                through_bf16: config.through_bf16,
-            }
+        init.scope("moe", |init| MoeLayer {
+            router: GroupRouter::init(init, config, [d, l]),
+            mixture: Mixture::init(init, config, [d, f]),
         })
     }
 
@@ -77,37 +62,13 @@ impl MoeLayer {
         dial: &Dial,
         mode: &mut Mode<'_>,
     ) -> Result<MoeOutput<'t>> {
-        let [b, l, d] = x_bld.dims("MoeLayer::forward")?;
-        self.routes_by.check_dial(dial)?;
-        let group = dial.group.unwrap_or(self.group);
-        let settings = RouteSettings { group_tokens: group_tokens(group, b, l)?, dial: *dial };
-        let x_td = x_bld.reshape([b * l, d])?;
-
-        let routing = self.router.route(&x_td, &settings, mode)?.through_bf16(self.through_bf16);
-        let mut residual_td = residual_bld.reshape([b * l, d])?;
-        for expert in &self.shared {
-            residual_td = expert.forward(&x_td, &residual_td, mode)?;
-        }
-        let y_td = self.experts.forward(&x_td, &routing, &residual_td, mode)?;
-
-        let y_bld = y_td.reshape([b, l, d])?;
+        let routing = self.router.route(x_bld, dial, mode)?;
+        let y_bld = self.mixture.forward(x_bld, residual_bld, &routing, mode)?;
         Ok(MoeOutput { y_bld, losses: routing.losses, stats: routing.stats })
     }
 
-    /// See [`Router::adapt`].
+    /// See [`super::router::Router::adapt`].
     pub fn adapt(&self, params: &mut Slab, learned: &Learned<'_>) {
         self.router.adapt(params, learned);
     }
-}
-
-fn group_tokens(group: Group, b: usize, l: usize) -> Result<usize> {
-    let s = group.tokens(l);
-    if s == 0 || !(b * l).is_multiple_of(s) {
-        return Err(Error::Argument {
-            op: "routing groups",
-            expected: format!("groups that divide a batch of {b} images of {l} tokens"),
-            got: format!("groups of {group}"),
-        });
-    }
-    Ok(s)
 }
