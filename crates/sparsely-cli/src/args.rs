@@ -1,8 +1,10 @@
 //! What can be typed.
 
 mod cost;
+mod mobile;
 
 pub(crate) use cost::{ClusterArgs, CostArgs, PaperArg};
+pub(crate) use mobile::{GroupingArgs, MethodArg, MobileArgs, SuperclassesArgs};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sparsely::moe::{Capacity, Dial, Group, Priority};
@@ -24,6 +26,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Train a model, or go on with a run
     Train(TrainArgs),
+    /// Group the classes that a run's model takes for one another, on images held out of its training
+    Superclasses(SuperclassesArgs),
+    /// Dense model, super-classes, sparse model with one expert for each: in one go, or go on with it
+    Mobile(MobileArgs),
     /// Evaluate a run's best model
     Eval(EvalArgs),
     /// Name what is in images
@@ -46,7 +52,8 @@ pub(crate) enum Command {
 
 #[derive(ClapArgs)]
 pub(crate) struct TrainArgs {
-    /// What to train: `digits`, or `vit-`, `vmoe-` or `soft-` and a size such as `ti4` or `s32`
+    /// What to train: `digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` and a size such as `ti4`, `s32` or
+    /// `6x96/4`
     #[arg(long, default_value = "digits", conflicts_with = "resume")]
     pub(crate) preset: String,
     /// `digits`, or a folder: IDX files, Parquet files, or one sub-folder of images per class
@@ -61,6 +68,9 @@ pub(crate) struct TrainArgs {
     /// Decides everything that is drawn
     #[arg(long, conflicts_with = "resume")]
     pub(crate) seed: Option<u64>,
+    /// Teach the router of whole images these super-classes, one for each expert
+    #[arg(long, value_name = "JSON", conflicts_with = "resume")]
+    pub(crate) superclasses: Option<PathBuf>,
     /// Go on with the run in this folder
     #[arg(long, value_name = "RUN")]
     pub(crate) resume: Option<PathBuf>,

@@ -47,6 +47,8 @@ fn run(args: Args) -> Result<ExitCode> {
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train(args) => commands::train::run(&args),
+        Command::Superclasses(args) => commands::superclasses::run(&args),
+        Command::Mobile(args) => commands::mobile::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
         Command::Logits(args) => commands::logits::run(&args),

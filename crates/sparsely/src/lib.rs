@@ -15,7 +15,7 @@
 //! # Floors
 //!
 //! A module imports only from floors below its own (a test holds that):
-//! `error rng` · `nn` · `moe attention` · `model data` · `checkpoint` · `eval cost` · `train` · `study`.
+//! `error rng` · `nn` · `moe attention` · `model data superclass` · `checkpoint` · `eval cost` · `train` · `study`.
 
 pub mod attention;
 pub mod checkpoint;
@@ -29,6 +29,7 @@ pub mod moe;
 pub mod nn;
 pub mod rng;
 pub mod study;
+pub mod superclass;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -30,6 +30,8 @@ pub enum Purpose {
     Bootstrap = 6,
     /// Choice of the training images that a smaller run keeps; the counter is 0.
     Subset = 7,
+    /// Starts of a clustering of classes, and random groups; the counter is the start.
+    SuperClasses = 8,
 }
 
 /// The generator for `purpose` at `counter` (a step, an epoch, an index) under `seed`.
@@ -56,7 +58,16 @@ pub fn stream(seed: u64, purpose: Purpose, counter: u64) -> Rng {
 /// assert_eq!(sparsely::rng::counter_of("a"), 0xaf63_dc4c_8601_ec8c);
 /// ```
 pub fn counter_of(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    fnv_1a(name.bytes())
+}
+
+/// A counter for what is told apart by its numbers alone: FNV-1a of their bits.
+pub fn counter_of_bits(values: &[f32]) -> u64 {
+    fnv_1a(values.iter().flat_map(|value| value.to_bits().to_le_bytes()))
+}
+
+fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }

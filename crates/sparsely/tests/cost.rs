@@ -4,7 +4,11 @@
 
 use sparsely::cost::{Call, ModelCost, Routed, forward_macs};
 use sparsely::model::{Classifier, ModelConfig, Output, Positions, Vit};
-use sparsely::moe::{Capacity, Dial, Group, MoeConfig, Placement, RouterConfig, TokenChoiceConfig};
+use sparsely::moe::router::RandomConfig;
+use sparsely::moe::{
+    Capacity, Dial, Granularity, Group, ImageInput, MoeConfig, Placement, RouterConfig,
+    TokenChoiceConfig,
+};
 use sparsely::nn::Mode;
 use sparsely::rng::{Purpose, stream};
 use sparsely::train::preset;
@@ -43,6 +47,20 @@ fn sparse(k: usize, capacity: Capacity, group: Group) -> ModelConfig {
     ModelConfig { moe: Some(moe), ..dense() }
 }
 
+/// The same with whole images routed.
+fn by_image(input: ImageInput, k: usize) -> ModelConfig {
+    let mut config = sparse(k, Capacity::Unlimited, Group::Images { n: 2 });
+    config.moe.as_mut().unwrap().granularity = Granularity::Image { input };
+    config
+}
+
+fn random(config: ModelConfig) -> ModelConfig {
+    let mut config = config;
+    let router = RouterConfig::Random(RandomConfig { num_selected: 2 });
+    config.moe.as_mut().unwrap().router = router;
+    config
+}
+
 /// Names and models: heads, norms, dropout; K 1 to 3; seats for all, for some, for as many as ask.
 fn models() -> Vec<(&'static str, ModelConfig)> {
     let (token, map) = (Classifier::Token, Classifier::Map);
@@ -74,6 +92,14 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
             ModelConfig { classifier: map, pre_logits: Some(24), ..sparse(1, dropping, batch) },
         ),
         ("dropout", dropout),
+        ("images by their mean", by_image(ImageInput::Mean, 1)),
+        (
+            "images by class token",
+            ModelConfig { classifier: token, ..by_image(ImageInput::Cls, 2) },
+        ),
+        ("images pooled", by_image(ImageInput::Pooled, 1)),
+        ("random tokens", random(sparse(2, Capacity::Unlimited, image))),
+        ("random images", random(by_image(ImageInput::Mean, 1))),
     ]
 }
 
@@ -127,6 +153,16 @@ fn backward_macs_are_those_that_the_kernels_count() {
         let cost = measured(&config, &stats);
         assert_eq!(cost.macs() + cost.backward_macs(), counted, "{name}");
     }
+}
+
+/// With the class token 50 tokens: 6 blocks of 12 · 96² · 50 + 2 · 50² · 96, patches of 3072 · 96 · 49, a head
+/// of 96 · 1000; per image 960 for the router and 2 · 50 · 96 for the gated sums.
+#[test]
+fn the_smallest_mobile_model_is_the_papers_54_mflop_one() {
+    let dense = forward_macs(&preset("mobile-6x96").unwrap().model, &Dial::default()).unwrap();
+    let blocks = 6 * (12 * 96 * 96 * 50 + 2 * 50 * 50 * 96);
+    let expected = blocks + 3072 * 96 * 49 + 96 * 1000 + 960 + 2 * 50 * 96;
+    assert_eq!((dense, expected), (expected as f64, 50_614_848));
 }
 
 /// Bytes of activations that a pool held after the forward pass on a recording tape, and at most.
@@ -199,9 +235,13 @@ fn expected_macs_of_dropless_routing_are_exact() {
 /// Every size at every patch, with and without experts, and the heads that presets do not have.
 #[test]
 fn parameters_are_those_of_the_layout() {
+    let mobile = ["mobile-6x96", "mobile-12x192/4"].map(String::from);
     let sizes = ["ti4", "ti16", "s16", "s32", "b16", "b32", "l16", "l32", "h14", "15b14"];
     let named = sizes.iter().flat_map(|size| ["vit", "vmoe"].map(|kind| format!("{kind}-{size}")));
-    let presets = named.chain(["digits".into()]).map(|name| (preset(&name).unwrap().model, name));
+    let presets = named
+        .chain(mobile)
+        .chain(["digits".into()])
+        .map(|name| (preset(&name).unwrap().model, name));
     let models = models().into_iter().map(|(name, config)| (config, name.to_string()));
     for (config, name) in presets.chain(models) {
         let cost = ModelCost::of(&config, &Call::balanced(8)).unwrap();

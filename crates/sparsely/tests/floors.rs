@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 8] = [
     &["error", "rng"],
     &["nn", "config"],
     &["moe", "attention"],
-    &["model", "data"],
+    &["model", "data", "superclass"],
     &["checkpoint"],
     &["eval", "cost", "report"],
     &["train"],

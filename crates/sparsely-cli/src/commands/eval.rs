@@ -36,7 +36,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
         SplitArg::Validation => ("validation", &dataset.validation),
         SplitArg::Test => ("test", &dataset.test),
     };
-    let evaluation = evaluate(&model, &params, split, &config.eval, config.train.loss.into())?;
+    let mut evaluation = evaluate(&model, &params, split, &config.eval, config.train.loss.into())?;
+    if let Some(task) = config.train.router_task(&saved.class_names)? {
+        evaluation.judge_router(&task.groups_v, split.labels());
+    }
     if args.json {
         let mut line = json!({ "split": name, "step": saved.step });
         line.as_object_mut().expect("an object").extend(fields(&evaluation));
@@ -81,7 +84,7 @@ fn print(name: &str, evaluation: &Evaluation) {
             .map_or(String::new(), |error| format!(", marginals {:.2} % off", 100.0 * error));
         say!(
             "block {}: dropped {:.1} %, unserved {:.1} %, imbalance {:.2}, load variation {:.2}, entropy \
-             {:.2}{plan}, capacity factor {:.2}, load {:?}",
+             {:.2}{plan}, capacity factor {:.2}, {:.2} of {} experts an image, load {:?}",
             layer.block,
             100.0 * layer.dropped_share,
             100.0 * layer.unserved_share,
@@ -89,9 +92,14 @@ fn print(name: &str, evaluation: &Evaluation) {
             layer.load_variation,
             layer.entropy,
             layer.actual_capacity_factor,
+            layer.experts_per_image,
+            layer.asked.len(),
             layer.asked
         );
     }
     say!("dropped {:.1} %", 100.0 * evaluation.dropped_share);
+    if let Some(top1) = evaluation.router_top1 {
+        say!("router top-1 {:.1} %", 100.0 * top1);
+    }
     say!("{name} top-1 {:.1} % (n={})", 100.0 * evaluation.top1, evaluation.n);
 }

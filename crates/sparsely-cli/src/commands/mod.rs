@@ -7,8 +7,10 @@ pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod logits;
+pub(crate) mod mobile;
 pub(crate) mod predict;
 pub(crate) mod study;
+pub(crate) mod superclasses;
 pub(crate) mod train;
 
 use crate::args::DialArgs;
@@ -46,6 +48,9 @@ pub(crate) fn dial(args: &DialArgs, model: &ModelConfig, base: Dial) -> Result<D
         None => {}
         Some(moe) => {
             if let Some(reason) = moe.router.refusal(&asked) {
+                bail!("{reason}");
+            }
+            if let Some(reason) = asked.group.and_then(|group| moe.group_problem(group)) {
                 bail!("{reason}");
             }
         }

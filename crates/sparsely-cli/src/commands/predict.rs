@@ -6,7 +6,7 @@ use crate::args::PredictArgs;
 use anyhow::Result;
 use serde_json::json;
 use sparsely::data::{append_scaled, load_image};
-use sparsely::eval::class_probabilities;
+use sparsely::eval::{Answer, answers};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -30,28 +30,57 @@ pub(crate) fn run(args: &PredictArgs) -> Result<ExitCode> {
         }
     }
     let loss = config.train.loss.into();
-    let answers = class_probabilities(&model, &params, &pixels, &config.eval, loss)?;
-    for (path, probabilities) in images.into_iter().zip(&answers) {
-        answer(path, probabilities, &saved.class_names, args);
+    let answers = answers(&model, &params, &pixels, &config.eval, loss)?;
+    let groups = config.train.super_classes.map(|taught| taught.groups).unwrap_or_default();
+    for (path, answer) in images.into_iter().zip(&answers) {
+        tell(path, answer, (&saved.class_names, &groups), args);
     }
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(ERROR) })
 }
 
-fn answer(path: &Path, probabilities: &[f64], names: &[String], args: &PredictArgs) {
-    let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+fn tell(
+    path: &Path,
+    answer: &Answer,
+    (names, groups): (&[String], &[Vec<String>]),
+    args: &PredictArgs,
+) {
+    let Answer { probabilities_v, experts_e, visited_experts } = answer;
+    let mut order = descending(probabilities_v);
     order.truncate(args.top.get());
+    let expert = experts_e.as_ref().map(|experts_e| {
+        let expert = descending(experts_e)[0];
+        (expert, experts_e[expert])
+    });
     if args.json {
         let classes: Vec<_> = order
             .iter()
-            .map(|v| json!({ "class": names[*v], "probability": probabilities[*v] }))
+            .map(|v| json!({ "class": names[*v], "probability": probabilities_v[*v] }))
             .collect();
-        say!("{}", json!({ "image": path, "classes": classes }));
+        let mut line = json!({ "image": path, "classes": classes });
+        if !visited_experts.is_empty() {
+            line["experts_of_layers"] = visited_experts.clone().into();
+        }
+        if let Some((expert, probability)) = expert {
+            line["expert"] = json!({
+                "index": expert, "probability": probability, "super_class": groups.get(expert),
+            });
+        }
+        say!("{line}");
     } else {
         let classes: Vec<_> = order
             .iter()
-            .map(|v| format!("{} {:.1} %", names[*v], 100.0 * probabilities[*v]))
+            .map(|v| format!("{} {:.1} %", names[*v], 100.0 * probabilities_v[*v]))
             .collect();
-        say!("{}: {}", path.display(), classes.join(", "));
+        let by = expert.map_or(String::new(), |(expert, probability)| {
+            format!("; expert {expert} ({:.1} %)", 100.0 * probability)
+        });
+        say!("{}: {}{by}", path.display(), classes.join(", "));
     }
+}
+
+/// Indices, the largest value first.
+fn descending(values: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    order
 }

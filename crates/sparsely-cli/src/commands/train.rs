@@ -5,7 +5,8 @@ use crate::progress::Progress;
 use crate::{ERROR, NO};
 use anyhow::{Context, Result, bail};
 use sparsely::config::overlay::apply_set;
-use sparsely::train::{Outcome, RunConfig, preset, resume, start};
+use sparsely::superclass::SuperClassFile;
+use sparsely::train::{Outcome, RunConfig, SuperClassLoss, preset, resume, start};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
     progress.clear();
     match outcome? {
         Outcome::Finished(test) => {
+            if let Some(top1) = test.router_top1 {
+                say!("router top-1 {:.1} %", 100.0 * top1);
+            }
             say!("test top-1 {:.1} % (n={})", 100.0 * test.top1, test.n);
             Ok(ExitCode::SUCCESS)
         }
@@ -43,7 +47,23 @@ fn configure(args: &TrainArgs) -> Result<RunConfig> {
     if let Some(seed) = args.seed {
         base.seed = seed;
     }
-    let config = apply_set(&base, &args.sets)?;
+    if let Some(path) = &args.superclasses {
+        teach(&mut base, SuperClassFile::read(path)?.groups());
+    }
+    set(base, &args.sets)
+}
+
+/// Teaches the router of whole images these super-classes, with an expert for each.
+pub(super) fn teach(config: &mut RunConfig, groups: Vec<Vec<String>>) {
+    if let Some(moe) = &mut config.model.moe {
+        moe.num_experts = groups.len();
+    }
+    config.train.super_classes = Some(SuperClassLoss { groups, ..SuperClassLoss::default() });
+}
+
+/// `base` with the settings that were asked for.
+pub(super) fn set(base: RunConfig, sets: &[String]) -> Result<RunConfig> {
+    let config = apply_set(&base, sets)?;
     // The data decide these three; a setting that would be overwritten is a mistake to tell.
     let decided = [
         ("image_size", base.model.image_size != config.model.image_size, " (set data.image_size)"),

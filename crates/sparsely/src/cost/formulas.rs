@@ -4,7 +4,7 @@ use super::call::Call;
 use super::part::{Part, PartCost};
 use super::router::{Choice, Load};
 use crate::model::{Classifier, ModelConfig, Positions};
-use crate::moe::MoeConfig;
+use crate::moe::{ImageInput, MoeConfig, RouterConfig};
 use crate::{Error, Result};
 
 /// The model's sizes as the formulas name them.
@@ -106,46 +106,74 @@ impl Sizes {
         moe: &MoeConfig,
         choice: Choice,
         (block, call): (usize, &Call<'_>),
-    ) -> Result<[PartCost; 3]> {
-        let group = call.dial.group.unwrap_or(moe.group).tokens(self.l as usize);
-        let tokens = (self.b * self.l) as usize;
+    ) -> Result<Vec<PartCost>> {
+        let (group, length) = (call.dial.group.unwrap_or(moe.group), self.l as usize);
+        let group = moe.group_size_of(group, length);
+        let routed = moe.granularity.routed_length(length);
+        let spread = length / routed;
         if group == 0 {
             let expected = "routing groups of at least one token".into();
             return Err(Error::Argument { op: "cost", expected, got: "0".into() });
         }
-        let load = Load::of(choice, moe.num_experts, [tokens, group], (block, call))?;
+        let extents = [self.b as usize * routed, group, spread];
+        let load = Load::of(choice, moe.num_experts, extents, (block, call))?;
         let part = |part| PartCost::new(Some(block), part);
-        let [router, dispatch] = match choice {
-            Choice::Tokens { noisy, .. } | Choice::Experts { noisy, .. } => {
-                self.token_choice(moe, load, noisy, part)
+        let mut parts = match choice {
+            Choice::Slots { p } => self.slots((moe.num_experts * p) as u64, load, part).to_vec(),
+            // Whole images are routed by a part of its own, once.
+            _ if moe.granularity.image_input().is_some() => {
+                vec![self.dispatch(load, part(Part::Dispatch)).keeping(self.bld())]
             }
-            Choice::Slots { p } => self.slots((moe.num_experts * p) as u64, load, part),
+            Choice::Tokens { noisy, .. } | Choice::Experts { noisy, .. } => {
+                let router = self.scores(moe, noisy, part(Part::Router).keeping(self.bld()));
+                vec![router, self.dispatch(load, part(Part::Dispatch))]
+            }
         };
         let experts_per_token = choice.experts_per_token(moe.num_experts);
-        Ok([router, dispatch, self.experts(moe, load, experts_per_token, part(Part::Experts))])
+        parts.push(self.experts(moe, load, experts_per_token, part(Part::Experts)));
+        Ok(parts)
     }
 
-    /// Scores `x W`, W `[D, E]`; rows are gathered as experts read them, and the combine is a gated
-    /// sum of N rows over the residual.
-    fn token_choice(
-        &self,
-        moe: &MoeConfig,
-        load: Load,
-        noisy: bool,
-        part: impl Fn(Part) -> PartCost,
-    ) -> [PartCost; 2] {
+    /// Scores `x W` of tokens, W `[D, E]`; random experts need none.
+    fn scores(&self, moe: &MoeConfig, noisy: bool, part: PartCost) -> PartCost {
         let (t, d, e) = (self.b * self.l, self.d, moe.num_experts as u64);
-        let router = part(Part::Router)
-            .with_params(d * e)
-            .keeping(t * d + t * e * if noisy { 2 } else { 1 })
+        if matches!(moe.router, RouterConfig::Random(_)) {
+            return part.working(3 * t * d + t * e, 2 * t * d);
+        }
+        part.with_params(d * e)
+            .keeping(t * e * if noisy { 2 } else { 1 })
             .product([t, d, e])
             .softmax(t * e)
-            .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e);
-        let mut dispatch = part(Part::Dispatch).residual(t * d);
-        dispatch = dispatch.keeping(load.rows); // gates
-        dispatch.macs += load.rows * d;
-        dispatch.moved += load.rows * d + t * d;
-        [router, dispatch]
+            .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e)
+    }
+
+    /// The router of whole images, before the first MoE block: the input that it reads of the tokens of an
+    /// image, and the scores of that.
+    pub(super) fn image_router(&self, moe: &MoeConfig, input: ImageInput) -> PartCost {
+        let Sizes { b, l, d, .. } = *self;
+        let images = Sizes { l: 1, ..*self };
+        let noisy = moe.router.noise_std() > 0.0;
+        let part = PartCost::new(None, Part::Router).keeping(b * d);
+        let part = images.scores(moe, noisy, part);
+        let part = match input {
+            ImageInput::Mean => part.added(b * l * d),
+            ImageInput::Cls => part,
+            ImageInput::Pooled => part
+                .with_params(d)
+                .product([b * l, d, 1])
+                .softmax(b * l)
+                .product([b * l, 1, d])
+                .keeping(b * l), // the tokens are kept for the norm of their block
+        };
+        part.working(2 * self.bld(), 2 * self.bld())
+    }
+
+    /// Rows are gathered as experts read them, and the combine is a gated sum of N rows over the residual.
+    fn dispatch(&self, load: Load, part: PartCost) -> PartCost {
+        let mut part = part.residual(self.bld()).keeping(load.rows); // gates
+        part.macs += load.rows * self.d;
+        part.moved += load.rows * self.d + self.bld();
+        part
     }
 
     /// Soft MoE (arXiv 2308.00951, section 2): scores of normalised tokens and `mu [D, E, P]` times

@@ -55,6 +55,10 @@ impl ModelCost {
         let moe_blocks = config.moe_blocks()?;
         let mut parts = vec![sizes.embedding(config)];
         for block in 0..config.depth {
+            if let Some(moe) = config.moe.as_ref().filter(|_| moe_blocks.first() == Some(&block)) {
+                let input = moe.granularity.image_input();
+                parts.extend(input.map(|input| sizes.image_router(moe, input)));
+            }
             parts.extend(sizes.attention(config, block));
             parts.push(sizes.norm(Some(block)));
             match (&config.moe, choice) {

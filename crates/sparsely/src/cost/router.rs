@@ -43,7 +43,7 @@ impl Choice {
         let capacity = moe.router.capacity_under(dial).unwrap_or(Capacity::Unlimited);
         let k = match &moe.router {
             RouterConfig::Soft(router) => {
-                let p = router.slots.per_expert(moe.group.tokens(length), moe.num_experts);
+                let p = router.slots.per_expert(moe.group_size(length), moe.num_experts);
                 return Ok(Choice::Slots { p: p.map_err(Error::config)? });
             }
             // As many as are aimed at.
@@ -101,22 +101,22 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// The load of the layer of `block`, for `tokens` tokens in groups of `group` and, where that
-    /// does not divide them, a smaller last one.
+    /// The load of the layer of `block`, for `routed` tokens or images in groups of `group` and, where
+    /// that does not divide them, a smaller last one. Each decision is one for `spread` tokens.
     pub(super) fn of(
         choice: Choice,
         num_experts: usize,
-        [tokens, group]: [usize; 2],
+        [routed, group, spread]: [usize; 3],
         (block, call): (usize, &Call<'_>),
     ) -> Result<Load> {
         if let Routed::Measured(stats) = call.routed {
             return measured(stats, block);
         }
-        let mut rows = tokens / group * choice.rows(group.min(tokens), num_experts)?;
-        if !tokens.is_multiple_of(group) {
-            rows += choice.rows(tokens % group, num_experts)?;
+        let mut pairs = routed / group * choice.rows(group.min(routed), num_experts)?;
+        if !routed.is_multiple_of(group) {
+            pairs += choice.rows(routed % group, num_experts)?;
         }
-        Ok(Load { rows: rows as u64, experts: rows.min(num_experts) as u64 })
+        Ok(Load { rows: (pairs * spread) as u64, experts: pairs.min(num_experts) as u64 })
     }
 }
 
@@ -139,8 +139,17 @@ fn measured(stats: &[(usize, crate::moe::RouterStats)], block: usize) -> Result<
 mod tests {
     use super::*;
 
-    fn load(choice: Choice, tokens_and_group: [usize; 2]) -> Load {
-        Load::of(choice, 4, tokens_and_group, (0, &Call::balanced(1))).unwrap()
+    fn load(choice: Choice, [tokens, group]: [usize; 2]) -> Load {
+        Load::of(choice, 4, [tokens, group, 1], (0, &Call::balanced(1))).unwrap()
+    }
+
+    #[test]
+    fn all_tokens_of_an_image_go_where_it_goes() {
+        // One image of 49 tokens and K = 1: all 49 are rows of one expert of four; of six images, all four.
+        let choice = Choice::Tokens { k: 1, capacity: Capacity::Unlimited, noisy: false };
+        let of = |images| Load::of(choice, 4, [images, 1, 49], (0, &Call::balanced(1))).unwrap();
+        assert_eq!(of(1), Load { rows: 49, experts: 1 });
+        assert_eq!(of(6), Load { rows: 6 * 49, experts: 4 });
     }
 
     #[test]

@@ -48,9 +48,10 @@ impl EvalConfig {
         let mut problems = moe.router.problems(&Asked {
             dial: &self.dial,
             num_experts: moe.num_experts,
-            group_tokens: group.tokens(model.length()),
+            group_tokens: moe.group_size_of(group, model.length()),
             place: "eval.dial",
         });
+        problems.extend(moe.group_problem(group).map(String::from));
         problems.extend(self.group_images(model).err().map(|error| error.to_string()));
         problems
     }

@@ -4,8 +4,10 @@ use super::{EnergySource, EvalConfig, Meter};
 use crate::Result;
 use crate::data::{Batch, Split, sequential};
 use crate::model::Vit;
+use crate::moe::selection::top_k;
 use crate::moe::{Dial, Group, RouterStats};
 use crate::nn::Mode;
+use crate::superclass::Confusion;
 use serde::Serialize;
 use sparsely_tensor::{CrossEntropy, Pool, Slab, Tape};
 use std::ops::Range;
@@ -30,6 +32,10 @@ pub struct Evaluation {
     pub joules_per_image: f64,
     /// Where they come from.
     pub energy_source: EnergySource,
+    /// Share of the images whose super-class has the router's largest logit, where images are routed by
+    /// super-classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router_top1: Option<f64>,
     /// One for each MoE layer.
     pub layers: Vec<LayerLoad>,
     /// What each router did, with its block's index.
@@ -38,6 +44,19 @@ pub struct Evaluation {
     /// Whether the label has the largest logit, for each image.
     #[serde(skip)]
     pub is_right: Vec<bool>,
+    /// The expert of the largest logit for each image, where whole images are routed by logits.
+    #[serde(skip)]
+    pub experts_b: Vec<u32>,
+}
+
+impl Evaluation {
+    /// Tells how often the router is right, given the group of each class and the labels of the split.
+    pub fn judge_router(&mut self, groups_v: &[u32], labels: &[u32]) {
+        let is_right = |(expert, label): &(&u32, &u32)| **expert == groups_v[**label as usize];
+        let right = self.experts_b.iter().zip(labels).filter(is_right).count();
+        let n = self.experts_b.len();
+        self.router_top1 = (n > 0).then(|| right as f64 / n as f64);
+    }
 }
 
 /// What the router of one layer did.
@@ -58,6 +77,8 @@ pub struct LayerLoad {
     /// How far a transport plan is from its marginals, as a share of them; none without a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub marginal_error: Option<f64>,
+    /// Mean number of experts that the tokens of an image go to.
+    pub experts_per_image: f64,
     /// The capacity factor after rounding.
     pub actual_capacity_factor: f64,
     /// How often each expert was asked.
@@ -116,6 +137,7 @@ struct Tally {
     joules: f64,
     seconds_per_image: Vec<f64>,
     stats: Vec<(usize, RouterStats)>,
+    experts_b: Vec<u32>,
 }
 
 impl Tally {
@@ -128,6 +150,7 @@ impl Tally {
             joules: 0.0,
             seconds_per_image: Vec::new(),
             stats: Vec::new(),
+            experts_b: Vec::new(),
         }
     }
 
@@ -152,6 +175,11 @@ impl Tally {
             let rank = rank_of(logits, *label as usize);
             self.is_right.push(rank < 1);
             self.top5 += usize::from(rank < 5);
+        }
+        if let Some(logits_be) = &output.image_logits_be {
+            let e = logits_be.shape().width();
+            let images = logits_be.values().chunks(e);
+            self.experts_b.extend(images.flat_map(|logits_e| top_k(logits_e, e, 1).0));
         }
         self.merge(output.stats);
         Ok(())
@@ -182,9 +210,11 @@ impl Tally {
             seconds_per_image: median.copied().unwrap_or(0.0),
             joules_per_image: self.joules / n,
             energy_source: self.meter.source(),
+            router_top1: None,
             layers: self.stats.iter().map(LayerLoad::from).collect(),
             stats: self.stats,
             is_right: self.is_right,
+            experts_b: self.experts_b,
         }
     }
 }
@@ -199,6 +229,7 @@ impl From<&(usize, RouterStats)> for LayerLoad {
             dropped_share: stats.dropped_share(),
             unserved_share: stats.unserved_share(),
             marginal_error: stats.marginal_error,
+            experts_per_image: stats.experts_per_image(),
             actual_capacity_factor: stats.actual_capacity_factor(),
             asked: stats.asked_e.clone(),
         }
@@ -213,30 +244,70 @@ fn rank_of(logits: &[f32], label: usize) -> usize {
     logits.iter().enumerate().filter(|(v, x)| *v != label && before((*v, x))).count()
 }
 
-/// Softmax (or sigmoid) probabilities of images `[B, H, W, C]` in [−1, 1] → `[B, V]`.
+/// What a model says about one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Softmax (or sigmoid) probabilities `[V]`.
+    pub probabilities_v: Vec<f64>,
+    /// Probabilities `[E]` of the router of whole images, if there is one that has logits.
+    pub experts_e: Option<Vec<f64>>,
+    /// How many experts the image's tokens go to, for each MoE layer.
+    pub visited_experts: Vec<u32>,
+}
+
+/// Answers about images `[B, H, W, C]` in [−1, 1], one for each.
 ///
 /// # Errors
 /// If the images are not of the model's size.
-pub fn class_probabilities(
+pub fn answers(
     model: &Vit,
     params: &Slab,
     images_bhwc: &[f32],
     config: &EvalConfig,
     loss: CrossEntropy,
-) -> Result<Vec<Vec<f64>>> {
+) -> Result<Vec<Answer>> {
     let pool = Pool::new();
-    let mut probabilities = Vec::new();
+    let mut answers = Vec::new();
     let (pixels, unit) = (model.config().image_pixels(), config.group_images(model.config())?);
     for batch in images_bhwc.chunks(config.batch_size.next_multiple_of(unit) * pixels) {
         for (images, dial) in parts(batch.len() / pixels, unit, config.dial) {
             let images = &batch[images.start * pixels..images.end * pixels];
             let tape = Tape::inference(params, &pool);
-            let logits_bv = model.forward(&tape, images, &dial, &mut Mode::Eval)?.logits_bv;
-            let rows = logits_bv.values().chunks(logits_bv.shape().width());
-            probabilities.extend(rows.map(|row| probabilities_of(row, loss)));
+            let output = model.forward(&tape, images, &dial, &mut Mode::Eval)?;
+            let rows = output.logits_bv.values().chunks(output.logits_bv.shape().width());
+            answers.extend(rows.enumerate().map(|(b, row)| Answer {
+                probabilities_v: probabilities_of(row, loss),
+                experts_e: output.image_logits_be.as_ref().map(|logits_be| {
+                    let logits_e = logits_be.values().chunks(logits_be.shape().width()).nth(b);
+                    probabilities_of(logits_e.unwrap_or_default(), CrossEntropy::Softmax)
+                }),
+                visited_experts: output.stats.iter().map(|(_, stats)| stats.experts_b[b]).collect(),
+            }));
         }
     }
-    Ok(probabilities)
+    Ok(answers)
+}
+
+/// The confusion matrix of a split: images counted, or probabilities added up.
+///
+/// # Errors
+/// If an image cannot be decoded or the routing cannot work.
+pub fn confusion(
+    model: &Vit,
+    params: &Slab,
+    split: &Split,
+    config: &EvalConfig,
+    by_probability: bool,
+) -> Result<Confusion> {
+    let mut confusion = Confusion::new(split.class_count());
+    for batch in sequential(split, config.batch_size)? {
+        let batch = batch?;
+        let answers = answers(model, params, &batch.images_bhwc, config, CrossEntropy::Softmax)?;
+        for (answer, label) in answers.iter().zip(&batch.labels_b) {
+            confusion.add(*label, &answer.probabilities_v, by_probability);
+        }
+    }
+    Ok(confusion)
 }
 
 fn probabilities_of(logits: &[f32], loss: CrossEntropy) -> Vec<f64> {

@@ -9,7 +9,7 @@ mod saved_model;
 pub use config::EvalConfig;
 pub(crate) use config::lcm;
 pub use energy::{EnergySource, Mark, Meter};
-pub use evaluate::{Evaluation, LayerLoad, class_probabilities, evaluate};
+pub use evaluate::{Answer, Evaluation, LayerLoad, answers, confusion, evaluate};
 pub use in_turn::{ImageCost, Subject, TimingConfig, cost_in_turn};
 pub(crate) use saved_model::with_arrays;
 pub use saved_model::{SavedModel, numbered_classes};

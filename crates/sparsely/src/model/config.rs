@@ -1,7 +1,7 @@
 //! A vision transformer as a value.
 
 use crate::moe::router::Asked;
-use crate::moe::{Dial, Group, MoeConfig};
+use crate::moe::{Dial, Group, ImageInput, LossWeights, MoeConfig, RouterConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -192,13 +192,36 @@ impl ModelConfig {
         self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens + head
     }
 
+    /// What cannot work where whole images are routed.
+    fn image_problems(&self, moe: &MoeConfig) -> Vec<String> {
+        let Some(input) = moe.granularity.image_input() else { return Vec::new() };
+        let LossWeights { importance, load, gshard, .. } = moe.router.loss_weights();
+        let checks = [
+            (
+                matches!(moe.router, RouterConfig::Soft(_)),
+                "model.moe.granularity: Soft MoE mixes tokens, it cannot send whole images to experts",
+            ),
+            (
+                input == ImageInput::Cls && self.classifier != Classifier::Token,
+                "model.moe.granularity.input `cls` needs a class token: set model.classifier=token",
+            ),
+            (
+                importance + load + gshard > 0.0 && moe.group == Group::Images { n: 1 },
+                "model.moe.router.loss balances the images of a group, and model.moe.group.n=1 leaves \
+                 one: set it to train.batch_size, or the weights to 0",
+            ),
+        ];
+        let told = checks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, told)| told);
+        told.chain(moe.group_problem(moe.group)).map(String::from).collect()
+    }
+
     fn moe_problems(&self, moe: &MoeConfig) -> Vec<String> {
         let mut problems = Vec::new();
         if self.patch_size > 0 {
             problems.extend(moe.router.problems(&Asked {
                 dial: &Dial::default(),
                 num_experts: moe.num_experts,
-                group_tokens: moe.group.tokens(self.length()),
+                group_tokens: moe.group_size(self.length()),
                 place: "model.moe.router",
             }));
         }
@@ -207,6 +230,7 @@ impl ModelConfig {
                 .push(format!("model.moe.expert_dropout {} is not in [0, 1)", moe.expert_dropout));
         }
         problems.extend(moe.placement.resolve(self.depth).err());
+        problems.extend(self.image_problems(moe));
         problems
     }
 }

@@ -23,6 +23,12 @@ impl Variant {
     /// The name of the size and its patch. `S` at patch 32 is V-MoE's (8 blocks of width 512);
     /// at other patches it is the ViT-S that Soft MoE uses (12 blocks of width 384).
     fn named(size: &str, patch_size: usize) -> Option<Variant> {
+        if let Some([depth, width]) = extents(size) {
+            // As wide as heads are elsewhere, or the next that divides the width.
+            let head = [64, 32, 16, 8].into_iter().find(|head| width % head == 0).unwrap_or(width);
+            let (mlp_width, heads) = (4 * width, width / head);
+            return Some(Variant { depth, width, mlp_width, heads, patch_size });
+        }
         let (depth, width, mlp_width, heads) = match size.to_ascii_lowercase().as_str() {
             "ti" => (12, 192, 768, 3),
             "s" if patch_size == 32 => (8, 512, 2048, 8),
@@ -38,7 +44,7 @@ impl Variant {
 
     /// The patch of a size that has only ever been used with one, so that its name may end there.
     fn only_patch(size: &str) -> Option<usize> {
-        size.eq_ignore_ascii_case("15b").then_some(14)
+        size.eq_ignore_ascii_case("15b").then_some(14).or(extents(size).map(|_| 32))
     }
 
     /// Sets the size of a model, leaving everything else.
@@ -51,13 +57,21 @@ impl Variant {
     }
 }
 
+/// Blocks and width of `6x96`, which are told by number (Mobile V-MoE, arXiv 2309.04354, table 1).
+fn extents(size: &str) -> Option<[usize; 2]> {
+    let (depth, width) = size.split_once('x')?;
+    let extents = [depth.parse().ok()?, width.parse().ok()?];
+    (extents.iter().all(|extent| (1..=65_536).contains(extent))).then_some(extents)
+}
+
 impl FromStr for Variant {
     type Err = Error;
 
-    /// `S/32`; the slash may be left out: `s32`. So may the patch of 15B.
+    /// `S/32`; the slash may be left out: `s32`. So may the patch of 15B, and that of `6x96`, which is 32.
     fn from_str(name: &str) -> Result<Variant> {
         let (size, patch) = match name.split_once('/') {
             Some((size, patch)) => (size, patch.parse().ok()),
+            None if extents(name).is_some() => (name, Variant::only_patch(name)),
             None => {
                 // The patch is the digits at the end; no size ends in one.
                 let (size, patch) =
@@ -69,7 +83,10 @@ impl FromStr for Variant {
         let patch = patch.filter(|patch| *patch > 0);
         patch.and_then(|patch| Variant::named(size, patch)).ok_or_else(|| Error::Argument {
             op: "variant",
-            expected: "a size Ti, S, B, L, H or 15B and a patch, such as `S/32`".into(),
+            expected:
+                "a size Ti, S, B, L, H or 15B and a patch, such as `S/32`, or blocks and width, \
+                       such as `6x96/4`"
+                    .into(),
             got: format!("`{name}`"),
         })
     }
@@ -87,15 +104,22 @@ mod tests {
         assert_eq!("15b14".parse::<Variant>().unwrap().depth, 48);
         assert_eq!("15B".parse::<Variant>().unwrap(), "15B/14".parse().unwrap());
         assert_eq!("S/16".parse::<Variant>().unwrap().width, 384);
+        let told = |name: &str| {
+            let variant: Variant = name.parse().unwrap();
+            [variant.depth, variant.width, variant.mlp_width, variant.heads, variant.patch_size]
+        };
+        assert_eq!(told("6x96"), [6, 96, 384, 3, 32]);
+        assert_eq!(told("12x192/4"), [12, 192, 768, 3, 4]);
     }
 
     #[test]
     fn an_unknown_name_is_refused() {
-        for name in ["X/16", "S", "S/0", "", "S/x", "15B/", "ü4"] {
+        for name in ["0x96", "6x", "6x96/0", "X/16", "S", "S/0", "", "S/x", "15B/", "ü4"] {
             assert_eq!(
                 name.parse::<Variant>().unwrap_err().to_string(),
                 format!(
-                    "variant: expected a size Ti, S, B, L, H or 15B and a patch, such as `S/32`, got `{name}`"
+                    "variant: expected a size Ti, S, B, L, H or 15B and a patch, such as `S/32`, or blocks \
+                     and width, such as `6x96/4`, got `{name}`"
                 )
             );
         }

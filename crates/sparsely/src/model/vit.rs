@@ -3,7 +3,7 @@
 use super::{Classifier, ModelConfig, Positions};
 use crate::attention::{AttentionPool, MultiHeadAttention};
 use crate::moe::router::Learned;
-use crate::moe::{Dial, MoeLayer, MoeOutput, RouterStats};
+use crate::moe::{Dial, ImageRouter, Mixture, MoeConfig, MoeLayer, RouterStats, Routing};
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
 use crate::{Error, Result};
 use sparsely_tensor::{Activation, Layout, Param, Slab, Tape, Var};
@@ -16,6 +16,7 @@ pub struct Vit {
     cls: Option<Param>,
     positions: PositionTable,
     blocks: Vec<Block>,
+    image_router: Option<ImageRouter>,
     norm: LayerNorm,
     pool: Option<AttentionPool>,
     pre_logits: Option<Linear>,
@@ -39,6 +40,8 @@ struct Block {
 enum FeedForward {
     Dense(Mlp),
     Moe(MoeLayer),
+    /// Experts under the decision of the image's router.
+    Decided(Mixture),
 }
 
 /// What the model returns.
@@ -51,6 +54,8 @@ pub struct Output<'t> {
     pub losses: Vec<(Var<'t>, f32)>,
     /// One for each MoE layer, with its block's index.
     pub stats: Vec<(usize, RouterStats)>,
+    /// The logits `[B, E]` of the router of whole images, if there is one that has them.
+    pub image_logits_be: Option<Var<'t>>,
 }
 
 impl Vit {
@@ -109,21 +114,22 @@ impl Vit {
                     config.qk_norm,
                 ),
                 norm_1: LayerNorm::init(init, "norm_1", d),
-                feed_forward: match moe {
-                    Some(moe) => {
-                        FeedForward::Moe(MoeLayer::init(init, moe, [d, f, config.length()]))
-                    }
-                    None => FeedForward::Dense(Mlp::init(init, "mlp", [d, f], config.dropout)),
-                },
+                feed_forward: FeedForward::init(init, config, moe),
             })
         });
         let blocks = blocks.collect();
+        let routed = config.moe.as_ref().filter(|_| !moe_blocks.is_empty());
+        let image_router = routed.and_then(|moe| {
+            let input = moe.granularity.image_input()?;
+            Some(ImageRouter::init(init, moe, input, d))
+        });
         let features = config.pre_logits.unwrap_or(d);
         Vit {
             embedding,
             cls,
             positions,
             blocks,
+            image_router,
             norm: LayerNorm::init(init, "norm", d),
             pool: (config.classifier == Classifier::Map)
                 .then(|| AttentionPool::init(init, "pool", [d, f], config.heads, config.qk_norm)),
@@ -154,20 +160,25 @@ impl Vit {
         mode: &mut Mode<'_>,
     ) -> Result<Output<'t>> {
         let mut x_bld = self.embed(tape, images_bhwc, mode)?;
-        let (mut losses, mut stats) = (Vec::new(), Vec::new());
+        let mut routed = Routed { dial, decided: None, losses: Vec::new(), stats: Vec::new() };
         for (i, block) in self.blocks.iter().enumerate() {
-            x_bld = block.forward(&x_bld, self.config.dropout, dial, mode, |output| {
-                losses.extend(output.losses);
-                stats.push((i, output.stats));
-                output.y_bld
-            })?;
+            if let (Some(router), FeedForward::Decided(_), None) =
+                (&self.image_router, &block.feed_forward, &routed.decided)
+            {
+                let mut decision = router.route(&x_bld, dial, mode)?;
+                routed.losses.append(&mut decision.losses);
+                routed.decided = Some(decision);
+            }
+            x_bld = block.forward(&x_bld, self.config.dropout, (i, &mut routed), mode)?;
         }
+        let Routed { decided, losses, stats, .. } = routed;
+        let image_logits_be = decided.and_then(|decision| decision.logits);
         let features_bd = self.features(&self.norm.forward(&x_bld)?)?;
         let logits_bv = match &self.head {
             Some(head) => head.forward(&features_bd)?,
             None => features_bd.clone(),
         };
-        Ok(Output { logits_bv, features_bd, losses, stats })
+        Ok(Output { logits_bv, features_bd, losses, stats, image_logits_be })
     }
 
     /// Moves after a training step what routers adapt by rule, given what the step's output told.
@@ -178,6 +189,9 @@ impl Vit {
             if let FeedForward::Moe(moe) = &self.blocks[*i].feed_forward {
                 moe.adapt(params, &Learned { layer, model: &model });
             }
+        }
+        if let (Some(router), Some((_, layer))) = (&self.image_router, stats.first()) {
+            router.adapt(params, &Learned { layer, model: &model });
         }
     }
 
@@ -229,21 +243,52 @@ impl Vit {
     }
 }
 
+/// The routing of a forward pass, and what came of it so far.
+struct Routed<'a, 't> {
+    dial: &'a Dial,
+    /// Of the image's router, once it was asked.
+    decided: Option<Routing<'t>>,
+    losses: Vec<(Var<'t>, f32)>,
+    stats: Vec<(usize, RouterStats)>,
+}
+
+impl FeedForward {
+    fn init(init: &mut Initializer, config: &ModelConfig, moe: Option<&MoeConfig>) -> FeedForward {
+        let (d, f) = (config.width, config.mlp_width);
+        match moe {
+            None => FeedForward::Dense(Mlp::init(init, "mlp", [d, f], config.dropout)),
+            Some(moe) if moe.granularity.image_input().is_some() => {
+                FeedForward::Decided(init.scope("moe", |init| Mixture::init(init, moe, [d, f])))
+            }
+            Some(moe) => FeedForward::Moe(MoeLayer::init(init, moe, [d, f, config.length()])),
+        }
+    }
+}
+
 impl Block {
-    /// x += MHA(LN(x)); x += MLP-or-MoE(LN(x)). `take` gets what a MoE layer returns.
+    /// x += MHA(LN(x)); x += MLP-or-MoE(LN(x)), as block `i`.
     fn forward<'t>(
         &self,
         x_bld: &Var<'t>,
         rate: f32,
-        dial: &Dial,
+        (i, routed): (usize, &mut Routed<'_, 't>),
         mode: &mut Mode<'_>,
-        take: impl FnOnce(MoeOutput<'t>) -> Var<'t>,
     ) -> Result<Var<'t>> {
         let x_bld = self.attention.forward(&self.norm_0.forward(x_bld)?, x_bld, rate, mode)?;
         let normed_bld = self.norm_1.forward(&x_bld)?;
         match &self.feed_forward {
             FeedForward::Dense(mlp) => mlp.forward(&normed_bld, &x_bld, mode),
-            FeedForward::Moe(moe) => Ok(take(moe.forward(&normed_bld, &x_bld, dial, mode)?)),
+            FeedForward::Moe(moe) => {
+                let output = moe.forward(&normed_bld, &x_bld, routed.dial, mode)?;
+                routed.losses.extend(output.losses);
+                routed.stats.push((i, output.stats));
+                Ok(output.y_bld)
+            }
+            FeedForward::Decided(mixture) => {
+                let decision = routed.decided.as_ref().expect("made before the first of them");
+                routed.stats.push((i, decision.stats.clone()));
+                mixture.forward(&normed_bld, &x_bld, decision, mode)
+            }
         }
     }
 }

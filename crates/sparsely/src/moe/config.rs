@@ -1,6 +1,6 @@
 //! What a mixture-of-experts layer is made of, as a value.
 
-use super::RouterConfig;
+use super::{Granularity, RouterConfig};
 use serde::{Deserialize, Serialize};
 
 /// The MoE layers of a model.
@@ -11,7 +11,9 @@ pub struct MoeConfig {
     pub num_experts: usize,
     /// Which blocks have experts instead of a dense MLP.
     pub placement: Placement,
-    /// Which tokens compete for the same seats.
+    /// Whether each token is routed by itself or each image.
+    pub granularity: Granularity,
+    /// Which tokens compete for the same seats; which images, where images are routed.
     pub group: Group,
     /// Who chooses whom.
     #[serde(deserialize_with = "super::router::of_kind")]
@@ -32,6 +34,7 @@ impl Default for MoeConfig {
         MoeConfig {
             num_experts: 8,
             placement: Placement::LastN { n: 2 },
+            granularity: Granularity::Token,
             group: Group::Images { n: 1 },
             router: RouterConfig::default(),
             num_shared: 0,
@@ -39,6 +42,25 @@ impl Default for MoeConfig {
             expert_dropout: 0.0,
             expert_init: ExpertInit::Different,
         }
+    }
+}
+
+impl MoeConfig {
+    /// S, for images of L tokens: tokens of a group, or images where images are routed.
+    pub fn group_size(&self, length: usize) -> usize {
+        self.group_size_of(self.group, length)
+    }
+
+    /// Why a group does not go with what is routed, if so.
+    pub fn group_problem(&self, group: Group) -> Option<&'static str> {
+        let is_cut =
+            self.granularity != Granularity::Token && matches!(group, Group::Tokens { .. });
+        is_cut.then_some("whole images are routed in groups of images, not of tokens")
+    }
+
+    /// As [`MoeConfig::group_size`], of another group.
+    pub fn group_size_of(&self, group: Group, length: usize) -> usize {
+        group.tokens(self.granularity.routed_length(length))
     }
 }
 

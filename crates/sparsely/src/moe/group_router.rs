@@ -40,7 +40,8 @@ impl GroupRouter {
         self.config.check_dial(dial)?;
         let group = dial.group.unwrap_or(self.group);
         let settings = RouteSettings { group_tokens: group_tokens(group, b, l)?, dial: *dial };
-        let routing = self.router.route(&x_bld.reshape([b * l, d])?, &settings, mode)?;
+        let mut routing = self.router.route(&x_bld.reshape([b * l, d])?, &settings, mode)?;
+        routing.stats.experts_b = routing.experts_of_images([b, l]);
         Ok(routing.through_bf16(self.through_bf16))
     }
 

@@ -1,7 +1,7 @@
 //! Who meets whom, with what weight: the one noun that every router returns.
 
 use super::RouterStats;
-use crate::Result;
+use crate::{Error, Result};
 use sparsely_tensor::{Activation, GroupedWeights, RowGroups, Tape, Var};
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ pub struct Routing<'t> {
     pub mixing: Mixing<'t>,
     /// Auxiliary losses, each with its weight.
     pub losses: Vec<(Var<'t>, f32)>,
+    /// The logits `[T, E]` that gates are made of, without noise, where there are any.
+    pub logits: Option<Var<'t>>,
     /// What happened.
     pub stats: RouterStats,
     /// Whether what is dispatched and what is combined goes through bf16, forward and backward.
@@ -38,12 +40,60 @@ impl<'t> Routing<'t> {
     /// A routing without auxiliary losses.
     pub fn new(rows: RowGroups, mixing: Mixing<'t>, stats: RouterStats) -> Routing<'t> {
         let (rows, losses) = (Arc::new(rows), Vec::new());
-        Routing { rows, mixing, losses, stats, through_bf16: false }
+        Routing { rows, mixing, losses, logits: None, stats, through_bf16: false }
     }
 
     /// The same with these auxiliary losses.
     pub fn with_losses(self, losses: Vec<(Var<'t>, f32)>) -> Routing<'t> {
         Routing { losses, ..self }
+    }
+
+    /// The same, made of these logits.
+    pub fn with_logits(self, logits: Var<'t>) -> Routing<'t> {
+        Routing { logits: Some(logits), ..self }
+    }
+
+    /// The same decision for each of the `l` tokens of an image, where this is a routing of images:
+    /// `[B]` → `[B·L]`. Losses and logits stay those of the images.
+    ///
+    /// # Errors
+    /// If what is routed are slots.
+    pub fn spread_over(self, l: usize) -> Result<Routing<'t>> {
+        let Mixing::Tokens(gates_n) = &self.mixing else {
+            return Err(Error::Argument {
+                op: "routing of images",
+                expected: "images that go to experts".into(),
+                got: "slots mixed from them".into(),
+            });
+        };
+        let tokens_of = |image: &u32| *image * l as u32..(*image + 1) * l as u32;
+        let of_expert = |expert: usize| -> Vec<u32> {
+            self.rows.rows()[self.rows.group(expert)].iter().flat_map(tokens_of).collect()
+        };
+        let tokens_of_e: Vec<_> = (0..self.rows.num_groups()).map(of_expert).collect();
+        let rows = RowGroups::new(self.rows.num_rows() * l, &tokens_of_e)?;
+        let entries = (0..self.rows.num_entries() as u32).flat_map(|n| std::iter::repeat_n(n, l));
+        let mixing = Mixing::Tokens(gates_n.pick(&Arc::new(entries.collect()))?);
+        let stats = self.stats.repeated(l as u64);
+        Ok(Routing { rows: Arc::new(rows), mixing, stats, ..self })
+    }
+
+    /// How many experts the tokens of each of `b` images of `l` tokens go to.
+    pub(super) fn experts_of_images(&self, [b, l]: [usize; 2]) -> Vec<u32> {
+        let e = self.rows.num_groups();
+        if matches!(self.mixing, Mixing::Slots { .. }) {
+            return vec![e as u32; b];
+        }
+        let mut experts_b = vec![0; b];
+        let mut seen_by = vec![usize::MAX; b];
+        for expert in 0..e {
+            for token in &self.rows.rows()[self.rows.group(expert)] {
+                let image = *token as usize / l;
+                experts_b[image] += u32::from(seen_by[image] != expert);
+                seen_by[image] = expert;
+            }
+        }
+        experts_b
     }
 
     /// The same, dispatching and combining through bf16 or not.

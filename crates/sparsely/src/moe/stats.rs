@@ -20,6 +20,8 @@ pub struct RouterStats {
     pub seats: u64,
     /// Entropy of each token's gates, as shares of their sum, in nats; summed over tokens.
     pub entropy_sum: f64,
+    /// How many experts the tokens of each image went to, image after image.
+    pub experts_b: Vec<u32>,
     /// The largest distance of a transport plan's sum over a token or an expert from what it should be, as
     /// a share of that; none without a plan.
     pub marginal_error: Option<f64>,
@@ -65,6 +67,26 @@ impl RouterStats {
         self.seats as f64 / self.asked_e.iter().sum::<u64>().max(1) as f64
     }
 
+    /// Mean number of experts that the tokens of an image went to, in [0, E].
+    pub fn experts_per_image(&self) -> f64 {
+        let sum: u64 = self.experts_b.iter().map(|experts| u64::from(*experts)).sum();
+        sum as f64 / self.experts_b.len().max(1) as f64
+    }
+
+    /// The counts of decisions that each hold for `times` tokens.
+    pub(super) fn repeated(self, times: u64) -> RouterStats {
+        let all = |counts: Vec<u64>| counts.into_iter().map(|count| count * times).collect();
+        RouterStats {
+            asked_e: all(self.asked_e),
+            seated_e: all(self.seated_e),
+            tokens: self.tokens * times,
+            unserved_tokens: self.unserved_tokens * times,
+            seats: self.seats * times,
+            entropy_sum: self.entropy_sum * times as f64,
+            ..self
+        }
+    }
+
     /// Adds another batch's counts of the same layer.
     pub fn merge(&mut self, other: &RouterStats) {
         let add = |sums: &mut Vec<u64>, counts: &[u64]| {
@@ -77,6 +99,7 @@ impl RouterStats {
         self.unserved_tokens += other.unserved_tokens;
         self.seats += other.seats;
         self.entropy_sum += other.entropy_sum;
+        self.experts_b.extend_from_slice(&other.experts_b);
         self.marginal_error = match (self.marginal_error, other.marginal_error) {
             (Some(a), Some(b)) => Some(a.max(b)),
             (a, b) => a.or(b),

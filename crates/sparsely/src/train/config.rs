@@ -1,11 +1,12 @@
 //! A run as a value: what `config.toml` holds.
 
-use super::Schedule;
 use super::schedule::Decay;
+use super::{RouterTask, Schedule};
 use crate::data::DataConfig;
 use crate::eval::EvalConfig;
 use crate::model::ModelConfig;
 use crate::moe::RouterConfig;
+use crate::superclass::groups_of;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sparsely_tensor::CrossEntropy;
@@ -37,6 +38,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// The task loss.
     pub loss: LossKind,
+    /// What the router of whole images is taught; without it the task loss alone teaches it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub super_classes: Option<SuperClassLoss>,
     /// How parameters follow gradients.
     pub optimizer: Optimizer,
     /// Learning rates.
@@ -58,6 +62,7 @@ impl Default for TrainConfig {
             length: Span::Epochs { n: 30 },
             batch_size: 64,
             loss: LossKind::Softmax,
+            super_classes: None,
             optimizer: Optimizer::default(),
             schedule: Schedule {
                 lr_peak: 1e-3,
@@ -69,6 +74,41 @@ impl Default for TrainConfig {
             checkpoint_every: Interval::Seconds { n: 60 },
             log_steps: 10,
         }
+    }
+}
+
+/// λ · cross-entropy of the image router's softmax and the super-class of an image (Mobile V-MoE, arXiv
+/// 2309.04354, section 2.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SuperClassLoss {
+    /// λ.
+    pub weight: f32,
+    /// The names of the classes of each super-class, one super-class for each expert.
+    pub groups: Vec<Vec<String>>,
+}
+
+impl Default for SuperClassLoss {
+    fn default() -> SuperClassLoss {
+        SuperClassLoss { weight: 0.3, groups: Vec::new() }
+    }
+}
+
+impl SuperClassLoss {
+    /// What cannot work with a model, one sentence each.
+    fn problems(&self, model: &ModelConfig) -> Vec<String> {
+        let (groups, weight) = (self.groups.len(), self.weight);
+        let moe = model.moe.as_ref();
+        let is_taught = moe
+            .is_some_and(|moe| moe.granularity.image_input().is_some() && moe.router.has_logits());
+        let experts = moe.map_or(0, |moe| moe.num_experts);
+        let checks = [
+            (!(weight >= 0.0 && weight.is_finite()), format!("train.super_classes.weight {weight} is not a number from 0")),
+            (!is_taught, "super-classes teach a router of whole images, which this model does not have: take a `mobile-` preset, or set model.moe.granularity.kind=image and a model.moe.router with gates".into()),
+            (is_taught && groups != experts, format!("there are {groups} super-classes for {experts} experts: one is needed for each (model.moe.num_experts)")),
+            (self.groups.iter().any(Vec::is_empty), "a super-class without classes".into()),
+        ];
+        checks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, problem)| problem).collect()
     }
 }
 
@@ -209,6 +249,8 @@ impl RunConfig {
             Err(other) => return Err(other),
             Ok(()) => {
                 problems.extend(self.group_problem());
+                let taught = self.train.super_classes.iter();
+                problems.extend(taught.flat_map(|taught| taught.problems(&self.model)));
                 problems.extend(self.eval.routing_problems(&self.model));
             }
         }
@@ -237,6 +279,16 @@ impl RunConfig {
 }
 
 impl TrainConfig {
+    /// What the router of whole images is taught about these classes.
+    ///
+    /// # Errors
+    /// If the super-classes are those of other classes.
+    pub fn router_task(&self, class_names: &[String]) -> Result<Option<RouterTask>> {
+        let Some(taught) = &self.super_classes else { return Ok(None) };
+        let groups_v = groups_of(class_names, &taught.groups)?;
+        Ok(Some(RouterTask { weight: taught.weight, groups_v }))
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = self.optimizer.problems();
         problems.extend(self.schedule.problems());

@@ -6,8 +6,8 @@ mod run;
 pub mod schedule;
 mod trainer;
 
-pub use config::{Interval, LossKind, Optimizer, RunConfig, Span, TrainConfig};
+pub use config::{Interval, LossKind, Optimizer, RunConfig, Span, SuperClassLoss, TrainConfig};
 pub use preset::preset;
 pub use run::{Observer, Outcome, resume, start};
 pub use schedule::Schedule;
-pub use trainer::{StepReport, Trainer};
+pub use trainer::{RouterTask, StepReport, Trainer};

@@ -6,19 +6,28 @@ use crate::cost::paper::LARGEST_CLASSES;
 use crate::data::AugmentConfig;
 use crate::model::{Classifier, ModelConfig, Variant};
 use crate::moe::router::{Slots, SoftConfig};
-use crate::moe::{Group, MoeConfig, Placement, RouterConfig};
+use crate::moe::{
+    Capacity, Granularity, Group, ImageInput, LossWeights, MoeConfig, Placement, RouterConfig,
+    TokenChoiceConfig,
+};
 use crate::{Error, Result};
 
 /// How alike a name must be for another to be meant by it, from 0 to 1.
 const LIKENESS: f64 = 0.85;
 /// Of Soft MoE's models.
 const SOFT_EXPERTS: usize = 128;
+/// Of Mobile V-MoE's models, on images of 1000 classes.
+const MOBILE_EXPERTS: usize = 10;
+const MOBILE_CLASSES: usize = 1000;
 
-/// The run of that name: `digits`, or `vit-`, `vmoe-` or `soft-` and a [`Variant`] such as `ti4` or `s32`.
+/// The run of that name: `digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` and a [`Variant`] such as `ti4` or `s32`.
 ///
 /// `vmoe-` has 8 experts in the last two odd blocks, K = 2, routed over 8 images. `vmoe-15b` is the
 /// paper's largest, which has its name from 32 experts in every second block and a head for the
 /// classes of JFT-300M (Riquelme et al. 2021, arXiv 2106.05974).
+///
+/// `mobile-` routes whole images, once, to one of 10 experts in the last two blocks (Mobile V-MoE, arXiv
+/// 2309.04354, section 3): end to end, or by the super-classes that the run is given.
 ///
 /// `soft-` is Soft MoE: 128 experts of one slot in the last half of the blocks, normalised queries and
 /// keys, the mean of the tokens classified.
@@ -35,11 +44,12 @@ pub fn preset(name: &str) -> Result<RunConfig> {
         ("vmoe", Some(variant)) if size_is_15b => Ok(largest(variant)),
         ("vmoe", Some(variant)) => Ok(transformer(variant, Some(last_two()))),
         ("soft", Some(variant)) => Ok(soft(variant)),
+        ("mobile", Some(variant)) => Ok(mobile(variant)),
         _ => Err(Error::Argument {
             op: "preset",
             expected:
-                "`digits`, or `vit-`, `vmoe-` or `soft-` with a size ti, s, b, l, h or 15b and a \
-                       patch, such as `vmoe-ti4` or `vit-s32`"
+                "`digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` with a size ti, s, b, l, h or 15b and a \
+                       patch, such as `vmoe-ti4`, or blocks and width, such as `mobile-6x96` or `vit-6x96/4`"
                     .into(),
             got: format!("`{name}`{}", nearest(name)),
         }),
@@ -49,10 +59,14 @@ pub fn preset(name: &str) -> Result<RunConfig> {
 /// `; did you mean …?` with the usual names that are most like `name`, if any is.
 fn nearest(name: &str) -> String {
     let usual = ["ti4", "ti16", "s16", "s32", "b16", "b32", "l16", "l32", "h14", "15b"];
+    let mobile = ["12x192", "9x192", "6x192", "12x96", "9x96", "6x96"];
     let sized = usual
         .iter()
         .flat_map(|size| [format!("vit-{size}"), format!("vmoe-{size}"), format!("soft-{size}")]);
     let mut alike: Vec<(f64, String)> = sized
+        .chain(
+            mobile.iter().flat_map(|size| [format!("mobile-{size}"), format!("mobile-{size}/4")]),
+        )
         .chain(["digits".to_string()])
         .map(|known| (strsim::jaro_winkler(&name.to_ascii_lowercase(), &known), known))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
@@ -107,6 +121,27 @@ fn soft(variant: Variant) -> RunConfig {
     run
 }
 
+/// Mobile V-MoE's models (Daxberger et al., arXiv 2309.04354, section 3).
+fn mobile(variant: Variant) -> RunConfig {
+    let moe = MoeConfig {
+        num_experts: MOBILE_EXPERTS,
+        granularity: Granularity::Image { input: ImageInput::Mean },
+        placement: Placement::LastBlocks { n: 2.min(variant.depth) },
+        group: Group::Images { n: 1 },
+        router: RouterConfig::TokenChoice(TokenChoiceConfig {
+            num_selected: 1,
+            noise_std: 0.0,
+            capacity: Capacity::Unlimited,
+            loss: LossWeights::NONE,
+            ..TokenChoiceConfig::default()
+        }),
+        ..MoeConfig::default()
+    };
+    let mut run = transformer(variant, Some(moe));
+    run.model.num_classes = Some(MOBILE_CLASSES);
+    run
+}
+
 fn largest(variant: Variant) -> RunConfig {
     let placement = Placement::Every { n: 2 };
     let mut run =
@@ -150,6 +185,7 @@ fn transformer(variant: Variant, moe: Option<MoeConfig>) -> RunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::SuperClassLoss;
 
     #[test]
     fn every_named_run_is_valid() {
@@ -166,6 +202,10 @@ mod tests {
             "soft-s16",
             "soft-b16",
             "vmoe-15b",
+            "mobile-12x192",
+            "mobile-6x96",
+            "mobile-6x96/4",
+            "vit-9x192/4",
         ] {
             preset(name).unwrap().validate().unwrap();
         }
@@ -176,11 +216,16 @@ mod tests {
         let mut unclipped = preset("digits").unwrap();
         unclipped.train.clip_norm = None;
         unclipped.model.num_classes = None;
+        let mut taught = preset("mobile-6x96/4").unwrap();
+        let groups = vec![vec!["cat".to_string(), "dog".to_string()], vec!["car".to_string()]];
+        taught.train.super_classes = Some(SuperClassLoss { groups, ..Default::default() });
         for run in [
             preset("digits"),
             preset("vit-ti4"),
             preset("vmoe-s32"),
             preset("soft-s16"),
+            preset("mobile-6x96"),
+            Ok(taught),
             Ok(unclipped),
         ] {
             let run = run.unwrap();
@@ -194,9 +239,9 @@ mod tests {
     fn an_unknown_run_is_refused_with_the_names() {
         assert_eq!(
             preset("vmoe-x4").unwrap_err().to_string(),
-            "preset: expected `digits`, or `vit-`, `vmoe-` or `soft-` with a size ti, s, b, l, h or 15b \
-             and a patch, such as `vmoe-ti4` or `vit-s32`, got `vmoe-x4`; did you mean \
-             `vmoe-ti4` or `vmoe-h14`?"
+            "preset: expected `digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` with a size ti, s, b, l, h \
+             or 15b and a patch, such as `vmoe-ti4`, or blocks and width, such as `mobile-6x96` or \
+             `vit-6x96/4`, got `vmoe-x4`; did you mean `vmoe-ti4` or `vmoe-h14`?"
         );
     }
 }

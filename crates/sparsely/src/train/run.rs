@@ -2,7 +2,7 @@
 
 use super::{Interval, RunConfig, StepReport, Trainer};
 use crate::checkpoint::{MetricsWriter, RunFolder, State};
-use crate::data::{Dataset, Loader, LoaderConfig};
+use crate::data::{Dataset, Loader, LoaderConfig, Split};
 use crate::eval::{Evaluation, SavedModel, evaluate, with_arrays};
 use crate::model::Vit;
 use crate::moe::RouterStats;
@@ -165,7 +165,8 @@ impl Run {
         )?;
         let total_steps = config.train.length.steps(loader.steps_per_epoch());
         let (model, params) = Vit::init(&config.model, config.seed)?;
-        let trainer = Trainer::new(model, params, config.train.clone(), config.seed, total_steps);
+        let trainer = Trainer::new(model, params, config.train.clone(), config.seed, total_steps)
+            .with_router_task(config.train.router_task(&dataset.class_names)?);
         Ok(Run { config, dataset, loader, trainer, total_steps, best: None })
     }
 
@@ -225,8 +226,9 @@ impl Run {
     ) -> Result<()> {
         let Trainer { model, params, .. } = &self.trainer;
         let loss = self.config.train.loss.into();
-        let evaluation =
-            evaluate(model, params, &self.dataset.validation, &self.config.eval, loss)?;
+        let split = &self.dataset.validation;
+        let mut evaluation = evaluate(model, params, split, &self.config.eval, loss)?;
+        self.judge_router(&mut evaluation, split)?;
         let now = Best { top1: evaluation.top1, loss: evaluation.loss, step };
         // Without validation images the last model is as good as any.
         let is_best = evaluation.n == 0 || Best::is_beaten_by(self.best, &now);
@@ -236,8 +238,16 @@ impl Run {
         }
         metrics.append(&json!({
             "step": step, "validation_top1": now.top1, "validation_loss": now.loss, "best": is_best,
+            "validation_router_top1": evaluation.router_top1,
         }))?;
         observer.validated(step, &evaluation, is_best);
+        Ok(())
+    }
+
+    fn judge_router(&self, evaluation: &mut Evaluation, split: &Split) -> Result<()> {
+        if let Some(task) = self.config.train.router_task(&self.dataset.class_names)? {
+            evaluation.judge_router(&task.groups_v, split.labels());
+        }
         Ok(())
     }
 
@@ -254,11 +264,14 @@ impl Run {
     fn finish(self, folder: &RunFolder, metrics: Option<&mut MetricsWriter>) -> Result<Outcome> {
         let (saved, model, params) = SavedModel::load(folder)?;
         let loss = self.config.train.loss.into();
-        let evaluation = evaluate(&model, &params, &self.dataset.test, &self.config.eval, loss)?;
+        let split = &self.dataset.test;
+        let mut evaluation = evaluate(&model, &params, split, &self.config.eval, loss)?;
+        self.judge_router(&mut evaluation, split)?;
         if let Some(metrics) = metrics {
             metrics.append(&json!({
                 "step": self.total_steps, "best_step": saved.step, "test_top1": evaluation.top1,
                 "test_top5": evaluation.top5, "test_loss": evaluation.loss, "test_n": evaluation.n,
+                "test_router_top1": evaluation.router_top1,
             }))?;
         }
         Ok(Outcome::Finished(evaluation))
@@ -305,6 +318,7 @@ fn line(report: &StepReport, batch_size: usize, begin: Instant) -> serde_json::V
         "step": report.step + 1,
         "loss": report.loss,
         "task_loss": report.task_loss,
+        "router_loss": report.router_loss,
         "lr": report.lr,
         "grad_norm": report.grad_norm,
         "images_per_second": batch_size as f64 / begin.elapsed().as_secs_f64(),
@@ -313,6 +327,7 @@ fn line(report: &StepReport, batch_size: usize, begin: Instant) -> serde_json::V
         "router_entropy": mean(RouterStats::entropy),
         "dropped_share": mean(RouterStats::dropped_share),
         "unserved_share": mean(RouterStats::unserved_share),
+        "experts_per_image": mean(RouterStats::experts_per_image),
         "marginal_error": worst,
     })
 }

@@ -6,6 +6,7 @@ use crate::table::{cells, say_aligned};
 use anyhow::Result;
 use serde_json::{Value, json};
 use sparsely::cost::{Call, Memory, ModelCost, Part, PartCost};
+use sparsely::moe::Granularity;
 use std::process::ExitCode;
 
 /// The parts in the order in which they are told, with their names.
@@ -71,11 +72,13 @@ fn describe(subject: &Subject, cost: &ModelCost) -> Vec<String> {
         let layers = cost.parts.iter().filter(|part| part.part == Part::Experts);
         let asked = layers.clone().count();
         let rows: u64 = layers.map(|part| part.rows).sum();
+        let group = match moe.granularity {
+            Granularity::Image { .. } => "each image sent as a whole".to_string(),
+            Granularity::Token => format!("groups of {}", dial.group.unwrap_or(moe.group)),
+        };
         lines.push(format!(
-            "{} experts in {asked} blocks, groups of {}, chosen equally often: {} rows for {} tokens \
-             in each",
+            "{} experts in {asked} blocks, {group}, chosen equally often: {} rows for {} tokens in each",
             moe.num_experts,
-            dial.group.unwrap_or(moe.group),
             rows / asked.max(1) as u64,
             cost.batch * cost.length
         ));

@@ -2,7 +2,7 @@
 
 use super::router::{ReferenceRouter, parse_router};
 use crate::model::{Classifier, ModelConfig, Positions};
-use crate::moe::{ExpertInit, Group, MoeConfig, Placement};
+use crate::moe::{ExpertInit, Granularity, Group, MoeConfig, Placement};
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -182,6 +182,7 @@ impl Moe {
         MoeConfig {
             num_experts: self.num_experts,
             placement: Placement::Blocks { blocks: self.layers },
+            granularity: Granularity::Token,
             group: Group::Tokens { n: self.group_size },
             router: router.config,
             num_shared: 0,

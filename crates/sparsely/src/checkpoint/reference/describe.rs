@@ -2,7 +2,7 @@
 
 use crate::model::{Classifier, ModelConfig, Positions};
 use crate::moe::router::{Gate, Slots, SoftMixing};
-use crate::moe::{Capacity, ExpertInit, MoeConfig, Priority, Rounding, RouterConfig};
+use crate::moe::{Capacity, ExpertInit, Granularity, MoeConfig, Priority, Rounding, RouterConfig};
 use crate::{Error, Result};
 use serde_json::{Value, json};
 
@@ -70,6 +70,7 @@ fn inexpressible(moe: &MoeConfig) -> Vec<&'static str> {
         (z != 0.0, "the reference has no z-loss"),
         (gate != Gate::Softmax, "the reference has no sigmoid gates"),
         (mixing != SoftMixing::Soft, "the reference has no fixed mixing of slots"),
+        (moe.granularity != Granularity::Token, "the reference has no routing of whole images"),
         (moe.num_shared > 0, "the reference has no shared experts"),
         (
             is_soft && !moe.through_bf16,
@@ -184,6 +185,7 @@ mod tests {
         let moe = MoeConfig {
             num_experts: 3,
             placement: Placement::Blocks { blocks: vec![0, 3] },
+            granularity: Granularity::Token,
             group: Group::Tokens { n: 34 },
             router: RouterConfig::TokenChoice(token_choice),
             num_shared: 0,

@@ -1,6 +1,6 @@
 //! What settings and dials of a router cannot work, told before anything is computed.
 
-use super::{RouterConfig, Slots};
+use super::{LossWeights, RouterConfig, Slots};
 use crate::moe::{Capacity, Dial, Priority};
 
 /// What the routing of one layer is asked for.
@@ -24,6 +24,7 @@ impl RouterConfig {
             RouterConfig::SinkhornTokenChoice(router) => Some(router.num_selected),
             RouterConfig::SparseTokenChoice(router) => Some(router.num_selected),
             RouterConfig::LossFree(router) => Some(router.num_selected),
+            RouterConfig::Random(router) => Some(router.num_selected),
             _ => None,
         }
     }
@@ -38,7 +39,7 @@ impl RouterConfig {
             RouterConfig::ExpertChoice(router) => Some(router.capacity),
             RouterConfig::SinkhornExpertChoice(router) => Some(router.capacity),
             RouterConfig::SparseExpertChoice(router) => Some(router.capacity),
-            RouterConfig::Soft(_) | RouterConfig::Relu(_) => None,
+            RouterConfig::Soft(_) | RouterConfig::Relu(_) | RouterConfig::Random(_) => None,
         }
     }
 
@@ -64,16 +65,36 @@ impl RouterConfig {
             RouterConfig::SinkhornExpertChoice(router) => router.noise_std,
             RouterConfig::SparseExpertChoice(router) => router.noise_std,
             RouterConfig::Soft(router) => router.noise_std,
-            RouterConfig::Relu(_) => 0.0,
+            RouterConfig::Relu(_) | RouterConfig::Random(_) => 0.0,
+        }
+    }
+
+    /// Whether the choice is made by logits, which can be taught what to choose.
+    pub fn has_logits(&self) -> bool {
+        !matches!(self, RouterConfig::Soft(_) | RouterConfig::Relu(_) | RouterConfig::Random(_))
+    }
+
+    /// Weights of the auxiliary losses, where the router has them.
+    pub fn loss_weights(&self) -> LossWeights {
+        match self {
+            RouterConfig::TokenChoice(router) => router.loss,
+            _ => LossWeights::NONE,
         }
     }
 
     /// Why a dial does not go with this router, if so: one sentence.
     pub fn refusal(&self, dial: &Dial) -> Option<String> {
+        // No limit is what they have anyway.
+        let asks_for_seats = dial.capacity.is_some_and(|capacity| capacity != Capacity::Unlimited);
         let has_no_k = match self {
             RouterConfig::Soft(_) => "Soft MoE has no K: every expert sees a mixture of all tokens",
             RouterConfig::Relu(_) => {
                 "ReLU routing has no K: each token takes the experts whose gate is above 0"
+            }
+            RouterConfig::Random(_) => {
+                let asked = asks_for_seats || dial.priority.is_some();
+                let told = "random routing has no seats: it computes every expert that it draws";
+                return asked.then(|| told.into());
             }
             _ if self.num_selected().is_none() => {
                 "expert choice has no K: each expert takes its tokens, as many as its capacity says"
@@ -92,8 +113,6 @@ impl RouterConfig {
             let name = has_no_k.split(" has ").next().unwrap_or_default();
             return Some(format!("{name} has no priority: tokens do not queue for seats"));
         }
-        // No limit is what they have anyway.
-        let asks_for_seats = dial.capacity.is_some_and(|capacity| capacity != Capacity::Unlimited);
         match self {
             RouterConfig::Soft(_) if asks_for_seats => {
                 Some("Soft MoE has no capacity: its slots are parameters".into())

@@ -28,6 +28,8 @@ pub enum RouterConfig {
     LossFree(LossFreeConfig),
     /// Experts whose gate max(x W, 0) is above 0 (ReMoE, arXiv 2412.14711).
     Relu(ReluConfig),
+    /// Random experts: the control of any learned choice.
+    Random(RandomConfig),
 }
 
 impl Default for RouterConfig {
@@ -276,5 +278,19 @@ pub struct ReluConfig {
 impl Default for ReluConfig {
     fn default() -> ReluConfig {
         ReluConfig { num_selected: 2.0, l1_start: 1e-8, l1_growth: 1.2, balances: true }
+    }
+}
+
+/// Random experts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RandomConfig {
+    /// K.
+    pub num_selected: usize,
+}
+
+impl Default for RandomConfig {
+    fn default() -> RandomConfig {
+        RandomConfig { num_selected: 2 }
     }
 }

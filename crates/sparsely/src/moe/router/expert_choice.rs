@@ -59,7 +59,8 @@ impl Router for ExpertChoice {
             ..RouterStats::default()
         };
         scores.describe(&mut stats);
-        Seated::new(&tokens_of_e, tokens, stats)?.routing(&scores.weighing, None)
+        let routing = Seated::new(&tokens_of_e, tokens, stats)?.routing(&scores.weighing, None)?;
+        Ok(routing.with_logits(scores.clean_logits))
     }
 }
 

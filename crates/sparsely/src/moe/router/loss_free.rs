@@ -53,7 +53,8 @@ impl Router for LossFree {
         let learned_t = factors.as_ref().map_or(&[][..], Var::values);
         let mut seated = seats.seat(deciding_te.values(), [s, e], learned_t)?;
         scores.describe(&mut seated.stats);
-        seated.routing(&scores.weighing, factors.as_ref())
+        let routing = seated.routing(&scores.weighing, factors.as_ref())?;
+        Ok(routing.with_logits(scores.clean_logits))
     }
 
     /// b_e += rate · sign(mean load − load_e).

@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod expert_choice;
 mod loss_free;
+mod random;
 mod relu;
 mod seats;
 mod soft;
@@ -14,11 +15,12 @@ pub use affinity::{Combine, Gate, Sinkhorn, SparsePlan, Support};
 pub use check::Asked;
 pub(crate) use config::of_kind;
 pub use config::{
-    ExpertChoiceConfig, LossFreeConfig, LossWeights, PlanExpertChoice, PlanTokenChoice, ReluConfig,
-    RouterConfig, Slots, SoftConfig, SoftMixing, TokenChoiceConfig,
+    ExpertChoiceConfig, LossFreeConfig, LossWeights, PlanExpertChoice, PlanTokenChoice,
+    RandomConfig, ReluConfig, RouterConfig, Slots, SoftConfig, SoftMixing, TokenChoiceConfig,
 };
 pub use expert_choice::ExpertChoice;
 pub use loss_free::LossFree;
+pub use random::Random;
 pub use relu::Relu;
 pub use soft::Soft;
 pub use token_choice::TokenChoice;
@@ -104,6 +106,7 @@ impl RouterConfig {
                 }
                 RouterConfig::LossFree(config) => Box::new(LossFree::init(init, config, de)),
                 RouterConfig::Relu(config) => Box::new(Relu::init(init, config, de)),
+                RouterConfig::Random(config) => Box::new(Random::new(config, e)),
             }
         })
     }

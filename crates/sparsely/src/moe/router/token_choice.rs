@@ -95,6 +95,7 @@ impl Router for TokenChoice {
         scores.describe(&mut seated.stats);
         let trains = matches!(mode, Mode::Train(_));
         let losses = self.losses(&scores, [seats.k, s], trains)?;
-        Ok(seated.routing(&scores.weighing, factors.as_ref())?.with_losses(losses))
+        let routing = seated.routing(&scores.weighing, factors.as_ref())?;
+        Ok(routing.with_losses(losses).with_logits(scores.clean_logits))
     }
 }

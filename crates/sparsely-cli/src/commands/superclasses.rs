@@ -1,0 +1,103 @@
+//! `sparsely superclasses`.
+
+use super::Trained;
+use crate::args::{GroupingArgs, MethodArg, SuperclassesArgs};
+use anyhow::{Result, bail};
+use sparsely::checkpoint::{write_atomic, write_json};
+use sparsely::data::Dataset;
+use sparsely::eval::confusion;
+use sparsely::superclass::{Found, Grouping, Method, SuperClassFile, group, picture};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Names of a group's classes that are printed.
+const NAMES: usize = 8;
+
+pub(crate) fn run(args: &SuperclassesArgs) -> Result<ExitCode> {
+    let out = args.out.clone().unwrap_or_else(|| args.run.join("superclasses.json"));
+    let file = find(&args.run, &args.grouping, args.seed, &out)?;
+    print(&file);
+    say!("written: {} and {}", out.display(), picture_beside(&out).display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Groups the classes of a run and writes the groups and their picture.
+pub(super) fn find(
+    run: &Path,
+    args: &GroupingArgs,
+    seed: Option<u64>,
+    out: &Path,
+) -> Result<SuperClassFile> {
+    let grouping = grouping(args)?;
+    let Trained { config, saved, model, params } = Trained::load(run)?;
+    if config.data.source.is_empty() {
+        bail!("the model was imported without images: there is nothing to tell its confusions by");
+    }
+    let dataset = Dataset::open(&config.data, Some(saved.model.image_size), config.seed)?;
+    if dataset.validation.is_empty() {
+        bail!(
+            "`{}`: expected a run with images held out of training, got none: train it with a \
+             data.validation_fraction above 0",
+            run.display()
+        );
+    }
+    let confusion = confusion(&model, &params, &dataset.validation, &config.eval, args.soft)?;
+    let grouping = Grouping { seed: seed.unwrap_or(config.seed), ..grouping };
+    let graph = confusion.graph()?;
+    let groups = group(&graph, args.experts.get(), &grouping)?;
+    let found = Found {
+        class_names: &saved.class_names,
+        confusion: &confusion,
+        graph: &graph,
+        by_probability: args.soft,
+    };
+    let file = SuperClassFile::new(run.display().to_string(), &found, &groups, grouping);
+    let title = format!("What {} takes its classes for", run.display());
+    let svg = picture(&title, &saved.class_names, &confusion, &groups)?;
+    write_atomic(&picture_beside(out), |target| target.write_all(svg.as_bytes()))?;
+    write_json(out, &serde_json::to_value(&file)?)?;
+    Ok(file)
+}
+
+fn grouping(args: &GroupingArgs) -> Result<Grouping> {
+    let sizes = match &args.like {
+        Some(path) => {
+            let groups = SuperClassFile::read(path)?.groups();
+            Some(groups.iter().map(Vec::len).collect())
+        }
+        None => None,
+    };
+    let method = match args.method {
+        _ if args.random => Method::Random { sizes },
+        MethodArg::Spectral => Method::Spectral,
+        MethodArg::Modularity => Method::Modularity,
+    };
+    Ok(Grouping { method, balanced: args.balanced, seed: 0 })
+}
+
+fn picture_beside(out: &Path) -> PathBuf {
+    out.with_extension("svg")
+}
+
+/// A line for each group, then what they are worth.
+pub(super) fn print(file: &SuperClassFile) {
+    for (expert, group) in file.groups.iter().enumerate() {
+        let dots = if group.classes.len() > NAMES { ", …" } else { "" };
+        let names: Vec<_> = group.classes.iter().take(NAMES).map(String::as_str).collect();
+        say!(
+            "expert {expert}: {} classes, {:.1} % of the confusion: {}{dots}",
+            group.size,
+            100.0 * group.kept_share.unwrap_or(0.0),
+            names.join(", ")
+        );
+    }
+    say!(
+        "{:.1} % of the confusion of {} held-out images (top-1 {:.1} %) lies within groups, {:.1} % \
+         would by chance; modularity {:.3}",
+        100.0 * file.kept_share.unwrap_or(0.0),
+        file.images.unwrap_or(0),
+        100.0 * file.top1.unwrap_or(0.0),
+        100.0 * file.chance_share.unwrap_or(0.0),
+        file.modularity.unwrap_or(0.0)
+    );
+}
