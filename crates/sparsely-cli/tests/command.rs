@@ -8,6 +8,8 @@ mod checkpoints;
 mod cost;
 #[path = "command/interruption.rs"]
 mod interruption;
+#[path = "command/mobile.rs"]
+mod mobile;
 #[path = "command/study.rs"]
 mod study;
 #[path = "command/use_of_a_run.rs"]

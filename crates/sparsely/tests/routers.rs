@@ -2,6 +2,8 @@
 
 #[path = "routers/by_hand.rs"]
 mod by_hand;
+#[path = "routers/images.rs"]
+mod images;
 #[path = "routers/properties.rs"]
 mod properties;
 #[path = "routers/slopes.rs"]

@@ -51,6 +51,7 @@ fn what_a_router_does_not_have_is_refused_with_the_reason() {
     let relu = RouterConfig::Relu(ReluConfig::default());
     let experts = RouterConfig::ExpertChoice(ExpertChoiceConfig::default());
     let tokens = RouterConfig::default();
+    let random = RouterConfig::Random(RandomConfig::default());
     let learned = Dial { priority: Some(Priority::Learned), ..Dial::default() };
     for (config, dial, reason) in [
         (
@@ -63,11 +64,13 @@ fn what_a_router_does_not_have_is_refused_with_the_reason() {
         (&experts, &priority, "expert choice has no priority: tokens do not queue for seats"),
         (&soft, &seats, "Soft MoE has no capacity: its slots are parameters"),
         (&relu, &seats, "ReLU routing has no capacity: it computes every expert that is asked"),
+        (&random, &seats, "random routing has no seats: it computes every expert that it draws"),
+        (&random, &priority, "random routing has no seats: it computes every expert that it draws"),
         (&tokens, &learned, "this router was not trained with a learned priority"),
     ] {
         assert_eq!(config.refusal(dial).as_deref(), Some(reason));
     }
-    for config in [&soft, &relu, &experts, &tokens] {
+    for config in [&soft, &relu, &experts, &tokens, &random] {
         assert_eq!(config.refusal(&unlimited), None);
         assert_eq!(config.refusal(&Dial::default()), None);
     }
