@@ -181,6 +181,7 @@ fn panels() -> Vec<Panel> {
                         label: if label == "BPR" { format!("C {capacity}") } else { String::new() },
                     })
                     .collect(),
+                is_scattered: false,
             })
             .collect(),
     };
