@@ -10,15 +10,17 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 const MATRIX: i32 = 720;
 /// Pixels to its left, for names.
 const LEFT: i32 = 190;
-/// Pixels above it, for title and subtitle.
-const TOP: i32 = 64;
-/// Pixels to its right and below.
+/// Pixels above it, for title and explanations.
+const TOP: i32 = 84;
+/// Pixels to its right, for the numbers of the experts.
+const RIGHT: i32 = 76;
+/// Pixels below, and left of the title.
 const MARGIN: i32 = 16;
 /// Pixels of a name at least, for each class to have one.
 const LEAST_TEXT: i32 = 6;
 /// Shares of the largest confusion below this are not to be seen.
 const VISIBLE: f64 = 0.004;
-/// The darkest colour, of the largest confusion; black and vermillion (Okabe & Ito) frame the groups.
+/// The colour of the largest confusion; vermillion (Okabe & Ito) frames the groups.
 const DARKEST: [f64; 3] = [0.0, 68.0, 136.0];
 const FRAME: RGBColor = RGBColor(213, 94, 0);
 const RIGHT_ANSWERS: RGBColor = RGBColor(228, 228, 228);
@@ -39,7 +41,7 @@ pub fn picture(
     groups: &[Vec<usize>],
 ) -> Result<String> {
     let mut svg = String::new();
-    let size = ((LEFT + MATRIX + MARGIN) as u32, (TOP + MATRIX + MARGIN) as u32);
+    let size = ((LEFT + MATRIX + RIGHT) as u32, (TOP + MATRIX + MARGIN) as u32);
     let plan = Plan { class_names, groups, cell: f64::from(MATRIX) / class_names.len() as f64 };
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -91,14 +93,16 @@ impl Plan<'_> {
             self.groups.len(),
             100.0 * chance_share(self.groups)
         );
-        write(text, 13, 36)
+        write(text, 13, 34)?;
+        let legend =
+            "rows are classes, columns what they are taken for; grey is right; the darkest cell is";
+        write(format!("{legend} {:.1} % of a class", 100.0 * largest_mistake(confusion)), 13, 54)
     }
 
     fn cells(&self, root: &Area<'_>, confusion: &Confusion) -> Drawn {
         let (v, shares) = (confusion.num_classes(), confusion.shares());
         let order: Vec<usize> = self.groups.concat();
-        let off_diagonal = (0..v * v).filter(|at| at / v != at % v).map(|at| shares[at]);
-        let largest = off_diagonal.fold(f64::MIN_POSITIVE, f64::max);
+        let largest = largest_mistake(confusion);
         for (y, row) in order.iter().enumerate() {
             for (x, column) in order.iter().enumerate() {
                 let share = shares[row * v + column] / largest;
@@ -118,7 +122,7 @@ impl Plan<'_> {
         let outside = [(LEFT, TOP), (LEFT + MATRIX, TOP + MATRIX)];
         root.draw(&Rectangle::new(outside, BLACK)).map_err(told)?;
         let mut first = 0;
-        for group in self.groups {
+        for (expert, group) in self.groups.iter().enumerate() {
             let end = first + group.len();
             let corners = [first, end].map(|place| (LEFT + self.at(place), TOP + self.at(place)));
             root.draw(&Rectangle::new(corners, FRAME.stroke_width(2))).map_err(told)?;
@@ -132,6 +136,10 @@ impl Plan<'_> {
                 let middle = (self.at(first) + self.at(end)) / 2;
                 self.name(root, &format!("{} classes", group.len()), middle, 11)?;
             }
+            let place = (LEFT + MATRIX + 6, TOP + (self.at(first) + self.at(end)) / 2);
+            let style =
+                (FONT, 12).into_font().color(&FRAME).pos(Pos::new(HPos::Left, VPos::Center));
+            root.draw(&Text::new(format!("expert {expert}"), place, style)).map_err(told)?;
             first = end;
         }
         Ok(())
@@ -142,6 +150,13 @@ impl Plan<'_> {
         let style = (FONT, size).into_font().color(&BLACK).pos(anchor);
         root.draw(&Text::new(name.to_string(), (LEFT - 6, TOP + middle), style)).map_err(told)
     }
+}
+
+/// The largest share of a class that is taken for another.
+fn largest_mistake(confusion: &Confusion) -> f64 {
+    let (v, shares) = (confusion.num_classes(), confusion.shares());
+    let mistakes = (0..v * v).filter(|at| at / v != at % v).map(|at| shares[at]);
+    mistakes.fold(f64::MIN_POSITIVE, f64::max)
 }
 
 /// From white to the darkest colour.
