@@ -244,7 +244,7 @@ fn what_a_router_does_not_have_is_refused_with_the_reason() {
         &["train", "--set", "model.moe.router.kind=expert_choise"],
         "invalid configuration: `model.moe.router.kind`: unknown variant `expert_choise`, expected \
          one of `token_choice`, `sinkhorn_token_choice`, `sparse_token_choice`, `expert_choice`, \
-         `sinkhorn_expert_choice`, `sparse_expert_choice`, `soft`, `loss_free`, `relu`",
+         `sinkhorn_expert_choice`, `sparse_expert_choice`, `soft`, `loss_free`, `relu`, `random`",
     );
     refuses(
         &[

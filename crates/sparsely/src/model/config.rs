@@ -1,7 +1,7 @@
 //! A vision transformer as a value.
 
 use crate::moe::router::Asked;
-use crate::moe::{Dial, Group, ImageInput, LossWeights, MoeConfig, RouterConfig};
+use crate::moe::{Dial, Group, ImageInput, LossWeights, MoeConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -198,8 +198,8 @@ impl ModelConfig {
         let LossWeights { importance, load, gshard, .. } = moe.router.loss_weights();
         let checks = [
             (
-                matches!(moe.router, RouterConfig::Soft(_)),
-                "model.moe.granularity: Soft MoE mixes tokens, it cannot send whole images to experts",
+                !moe.router.chooses_alone(),
+                "model.moe.router: whole images choose for themselves, by token_choice, loss_free, relu or random",
             ),
             (
                 input == ImageInput::Cls && self.classifier != Classifier::Token,

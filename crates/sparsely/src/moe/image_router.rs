@@ -8,7 +8,7 @@ use crate::Result;
 use crate::nn::{Init, Initializer, Mode};
 use sparsely_tensor::{Activation, Param, Slab, Var};
 
-/// Any router of pairs, routing images instead of tokens.
+/// A router in which each image chooses by itself, routing images instead of tokens.
 pub struct ImageRouter {
     input: Input,
     router: GroupRouter,

@@ -245,9 +245,9 @@ fn what_whole_images_cannot_be_routed_by_is_told_at_once() {
     let config = ModelConfig { classifier: Classifier::Gap, ..model(moe) };
     assert_eq!(
         config.validate().unwrap_err().to_string(),
-        "invalid configuration: model.moe.granularity: Soft MoE mixes tokens, it cannot send whole images to \
-         experts; model.moe.granularity.input `cls` needs a class token: set model.classifier=token; whole \
-         images are routed in groups of images, not of tokens"
+        "invalid configuration: model.moe.router: whole images choose for themselves, by token_choice, loss_free, \
+         relu or random; model.moe.granularity.input `cls` needs a class token: set model.classifier=token; \
+         whole images are routed in groups of images, not of tokens"
     );
     let balanced = RouterConfig::TokenChoice(TokenChoiceConfig {
         capacity: Capacity::Unlimited,

@@ -69,6 +69,18 @@ impl RouterConfig {
         }
     }
 
+    /// Whether each token, or image, takes its experts by itself: in balance or not, the choice does not
+    /// depend on who else is there.
+    pub fn chooses_alone(&self) -> bool {
+        matches!(
+            self,
+            RouterConfig::TokenChoice(_)
+                | RouterConfig::LossFree(_)
+                | RouterConfig::Relu(_)
+                | RouterConfig::Random(_)
+        )
+    }
+
     /// Whether the choice is made by logits, which can be taught what to choose.
     pub fn has_logits(&self) -> bool {
         !matches!(self, RouterConfig::Soft(_) | RouterConfig::Relu(_) | RouterConfig::Random(_))

@@ -59,8 +59,7 @@ impl Router for ExpertChoice {
             ..RouterStats::default()
         };
         scores.describe(&mut stats);
-        let routing = Seated::new(&tokens_of_e, tokens, stats)?.routing(&scores.weighing, None)?;
-        Ok(routing.with_logits(scores.clean_logits))
+        Seated::new(&tokens_of_e, tokens, stats)?.routing(&scores.weighing, None)
     }
 }
 
