@@ -60,7 +60,7 @@ fn configure(
     if let Some(file) = file {
         teach(&mut base, file.groups());
     }
-    set(base, sets)
+    set(&base, sets)
 }
 
 /// Trains, or goes on with a run of the same settings; nothing if it was stopped.

@@ -50,7 +50,7 @@ fn configure(args: &TrainArgs) -> Result<RunConfig> {
     if let Some(path) = &args.superclasses {
         teach(&mut base, SuperClassFile::read(path)?.groups());
     }
-    set(base, &args.sets)
+    set(&base, &args.sets)
 }
 
 /// Teaches the router of whole images these super-classes, with an expert for each.
@@ -62,8 +62,8 @@ pub(super) fn teach(config: &mut RunConfig, groups: Vec<Vec<String>>) {
 }
 
 /// `base` with the settings that were asked for.
-pub(super) fn set(base: RunConfig, sets: &[String]) -> Result<RunConfig> {
-    let config = apply_set(&base, sets)?;
+pub(super) fn set(base: &RunConfig, sets: &[String]) -> Result<RunConfig> {
+    let config = apply_set(base, sets)?;
     // The data decide these three; a setting that would be overwritten is a mistake to tell.
     let decided = [
         ("image_size", base.model.image_size != config.model.image_size, " (set data.image_size)"),
