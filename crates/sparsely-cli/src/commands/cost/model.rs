@@ -31,7 +31,7 @@ const NOTES: [&str; 4] = [
 ];
 
 pub(super) fn print(subject: &Subject, batch: usize, as_json: bool) -> Result<ExitCode> {
-    let call = Call { dial: subject.dial, ..Call::balanced(batch) };
+    let call = Call { dial: subject.dial.clone(), ..Call::balanced(batch) };
     let cost = ModelCost::of(&subject.model, &call)?;
     if as_json {
         say!("{}", to_json(subject, &cost));
