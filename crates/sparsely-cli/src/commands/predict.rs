@@ -3,7 +3,6 @@
 use super::{Trained, dial, sweep};
 use crate::ERROR;
 use crate::args::PredictArgs;
-use crate::quantity::time;
 use anyhow::Result;
 use serde_json::json;
 use sparsely::data::{append_scaled, load_image};
@@ -14,7 +13,7 @@ use std::process::ExitCode;
 pub(crate) fn run(args: &PredictArgs) -> Result<ExitCode> {
     let mut trained = Trained::load(&args.run)?;
     trained.config.eval.dial = match &args.budget.budget {
-        Some(budget) => sweep::within_budget(&args.run, &trained, time("budget", budget)?)?,
+        Some(budget) => sweep::within_budget(&args.run, &trained, budget)?,
         None => dial(&args.dial, trained.model.config(), &trained.config.eval.dial)?,
     };
     let Trained { config, saved, model, params } = &trained;

@@ -3,7 +3,7 @@
 use super::{Trained, program};
 use crate::args::EvalArgs;
 use crate::progress::Steps;
-use crate::quantity::short;
+use crate::quantity::{short, time};
 use crate::table::{cells, say_aligned};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
@@ -101,7 +101,11 @@ fn print(found: &Sweep, model: &ModelConfig) {
         Some(cheapest) => say!(
             "cheapest within {} points of own: {}, {}",
             found.max_loss_points,
-            flags(cheapest, model),
+            if cheapest.name == found.own().name {
+                "own itself".into()
+            } else {
+                flags(cheapest, model)
+            },
             against_own(cheapest, found)
         ),
         None => say!(
@@ -145,7 +149,8 @@ fn table(found: &Sweep, model: &ModelConfig) -> Vec<Vec<String>> {
             format!("{:.1}", 100.0 * setting.dropped_share),
             short(setting.flops_per_image),
             format!("{:.4}", 1e3 * setting.cost.seconds),
-            mark.into(),
+            // To the left, unlike numbers.
+            format!("{mark:<15}"),
         ]);
     }
     rows
@@ -181,12 +186,13 @@ fn to_json(found: &Sweep, model: &ModelConfig) -> serde_json::Value {
     json
 }
 
-/// The setting of the run's sweep for so many seconds an image; tells on stderr which.
+/// The setting of the run's sweep for a `budget` of time an image, such as 3ms; tells on stderr which.
 pub(super) fn within_budget(
     path: &Path,
     trained: &Trained,
-    seconds: f64,
+    budget: &str,
 ) -> Result<sparsely::moe::Dial> {
+    let seconds = time("budget", budget)?;
     let run = path.display();
     let again = format!("sparsely eval {run} --sweep");
     let found = Sweep::load(&RunFolder::open(path)?)?;
@@ -212,15 +218,14 @@ pub(super) fn within_budget(
             setting.top1_percent
         )
     };
-    let budget = format!("{} ms/image", 1e3 * seconds);
     let setting = found.within(seconds).map_err(|cheapest| {
         anyhow!(
-            "no setting of the sweep takes at most {budget}: the cheapest is {}",
+            "no setting of the sweep takes at most {budget} an image: the cheapest is {}",
             describe(cheapest)
         )
     })?;
     let now = rayon::current_num_threads();
     let differs = if now == found.threads { String::new() } else { format!("; {now} threads now") };
-    eprintln!("sparsely: for {budget}: {}{differs}", describe(setting));
+    eprintln!("sparsely: for {budget} an image: {}{differs}", describe(setting));
     Ok(setting.dial.clone())
 }

@@ -58,9 +58,9 @@ impl Dial {
 
     /// Which K may be asked for of `e` experts, for messages.
     pub(crate) fn selected_range(&self, e: usize) -> String {
-        let (left, why) = (self.num_experts(e), " that take part");
-        let why = if left < e { why } else { "" };
-        format!("1 to {left} selected experts per token, the number of experts{why}")
+        let left = self.num_experts(e);
+        let why = if left < e { ", as many as take part" } else { "" };
+        format!("1 to {left} selected experts per token{why}")
     }
 }
 

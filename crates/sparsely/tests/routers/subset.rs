@@ -187,8 +187,7 @@ fn what_cannot_be_had_of_the_experts_is_refused() {
     );
     assert_eq!(
         refused(RouterConfig::default(), &only(&[2])),
-        "token choice: expected 1 to 1 selected experts per token, the number of experts that \
-         take part, got 2"
+        "token choice: expected 1 to 1 selected experts per token, as many as take part, got 2"
     );
     let identity =
         SoftConfig { slots: Slots::Exact { n: 1 }, mixing: SoftMixing::Identity, noise_std: 0.0 };
