@@ -37,6 +37,7 @@ pub(super) fn run(
         step: saved.step,
         eval: &config.eval,
         loss: config.train.loss.into(),
+        data: &config.data.source,
         split,
         images,
         program: &program(),
@@ -89,7 +90,7 @@ fn print(found: &Sweep, model: &ModelConfig) {
     say_aligned(&table(found, model));
     say!();
     let one = 100.0 / found.images as f64;
-    say!("{} images: n={}, one is {one:.2} points", found.split, found.images);
+    say!("{} images of {}: n={}, one is {one:.2} points", found.split, found.data, found.images);
     say!(
         "time: median of {} rounds in turn, {} images at once, {} threads",
         found.timing.rounds,

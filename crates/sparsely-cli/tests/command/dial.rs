@@ -126,7 +126,7 @@ fn a_sweep_is_told_written_and_used_for_a_budget() {
     assert!(lines[1].starts_with("own ") && lines[2].starts_with("k1-c1-bpr "), "{text}");
     assert!(lines[49].starts_with("k4-c0.1-vanilla ") && lines[50].is_empty(), "{text}");
     let says = |part: &str| assert!(text.contains(part), "{part}\n{text}");
-    says("validation images: n=");
+    says("validation images of digits: n=180, one is 0.56 points\n");
     says("cheapest within 100 points of own: --k ");
     says(&format!("wrote {run_folder}/sweep.csv\nwrote {run_folder}/sweep.svg\n"));
     assert_eq!(fs::read_to_string(out.join("sweep.csv")).unwrap().lines().count(), 1 + 49);
@@ -217,7 +217,7 @@ fn test_images_may_be_swept_but_nothing_is_chosen_by_them() {
     let output = sparsely().arg("eval").arg(&out).args(args).arg(&tables).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let text = stdout(&output);
-    assert!(text.contains("test images: n=360, one is 0.28 points\n"), "{text}");
+    assert!(text.contains("test images of digits: n=360, one is 0.28 points\n"), "{text}");
     assert!(text.contains("nothing is chosen by test images"), "{text}");
     assert!(!text.contains("cheapest"), "{text}");
     assert!(tables.join("sweep.csv").is_file() && tables.join("sweep.svg").is_file());

@@ -28,6 +28,8 @@ pub struct Swept<'a> {
     pub eval: &'a EvalConfig,
     /// Its loss.
     pub loss: CrossEntropy,
+    /// Where the images come from.
+    pub data: &'a str,
     /// The name of the split.
     pub split: &'a str,
     /// Its images.
@@ -96,6 +98,7 @@ pub fn sweep(
         date: now(),
         step: swept.step,
         params_crc32: params_crc32(swept.params),
+        data: swept.data.into(),
         split: swept.split.into(),
         images: swept.images.len(),
         timing,

@@ -35,6 +35,8 @@ pub struct Sweep {
     pub step: u64,
     /// CRC-32 of its parameters: another model's sweep says nothing of this one.
     pub params_crc32: u32,
+    /// Where its images come from.
+    pub data: String,
     /// `validation`, `test` or `train`.
     pub split: String,
     /// Images of the split.
@@ -92,6 +94,7 @@ mod tests {
             date: "2026-01-01T00:00:00Z".into(),
             step: 1,
             params_crc32: 0,
+            data: "digits".into(),
             split: CHOOSING_SPLIT.into(),
             images: 200,
             timing: TimingConfig { batch_size: 64, rounds: 3 },

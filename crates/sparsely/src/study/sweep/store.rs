@@ -69,6 +69,7 @@ impl Sweep {
             group,
             experts: subset(&setting.dial.experts),
             skip_moe: subset(&setting.dial.skip_moe),
+            data: &self.data,
             split: &self.split,
             n: self.images,
             top1_percent: setting.top1_percent,
@@ -98,6 +99,7 @@ struct Line<'a> {
     group: String,
     experts: String,
     skip_moe: String,
+    data: &'a str,
     split: &'a str,
     n: usize,
     top1_percent: f64,
@@ -169,7 +171,10 @@ mod tests {
         let text = sweep.csv(&ModelConfig::default()).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("setting,selected_experts,capacity,priority,group,experts,"));
-        assert!(lines[1].starts_with("own,2,1.05,position,8,,,validation,200,98.0,0.0,"), "{text}");
+        assert!(
+            lines[1].starts_with("own,2,1.05,position,8,,,digits,validation,200,98.0,0.0,"),
+            "{text}"
+        );
         assert!(lines[2].contains(",97.5,0.5,"), "{text}");
     }
 }
