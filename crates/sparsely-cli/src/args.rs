@@ -6,7 +6,7 @@ mod sweep;
 pub(crate) use cost::{ClusterArgs, CostArgs, PaperArg};
 pub(crate) use sweep::{BudgetArgs, SweepArgs};
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use sparsely::moe::{Capacity, Dial, Group, Priority, Subset};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use std::path::PathBuf;
 #[command(name = "sparsely", version, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// Threads to compute with [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 /// Runs the verb on a thread of the pool: from outside, each parallel operation would have to
 /// hand its work over and sleep until it is done.
 fn run(args: Args) -> Result<ExitCode> {
-    let threads = args.threads.map_or(0, std::num::NonZeroUsize::get);
+    let threads = args.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     pool.context("cannot start the threads")?.install(|| dispatch(args.command))
 }

@@ -45,12 +45,16 @@ impl<'p> Tape<'p> {
     /// A value without gradient: data, noise, masks.
     ///
     /// # Errors
-    /// If the number of values is not the shape's.
+    /// If the number of values is not the shape's, or an axis after the first has no extent.
     pub fn constant(&self, shape: impl Into<Shape>, values: &[f32]) -> Result<Var<'_>> {
         let shape = shape.into();
         if values.len() != shape.len() {
             let expected = format!("{} values for shape {shape:?}", shape.len());
             return Err(Error::shape("constant", expected, format!("{}", values.len())));
+        }
+        if shape.axes()[1..].contains(&0) {
+            let expected = "extents above zero after the first axis";
+            return Err(Error::shape("constant", expected, format!("{shape:?}")));
         }
         Ok(self.var(shape, self.pool.copy_of(values), None))
     }

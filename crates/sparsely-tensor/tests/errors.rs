@@ -48,6 +48,11 @@ fn the_tape() {
     let wrong = Wrong::new();
     let tape = wrong.tape();
     says(tape.constant([2, 3], &[1.0]), "constant: expected 6 values for shape [2, 3], got 1");
+    says(
+        tape.constant([2, 0], &[]),
+        "constant: expected extents above zero after the first axis, got [2, 0]",
+    );
+    assert!(tape.constant([0, 2], &[]).is_ok());
     let x = zeros(&tape, [2, 3]);
     says(x.reshape([4]), "reshape: expected 6 elements, got shape [4]");
     let total = wrong.params.values().len();

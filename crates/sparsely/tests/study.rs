@@ -92,6 +92,7 @@ fn tiny() -> Study {
             curves: vec![Curve {
                 label: "arms".into(),
                 points: vec![point("vanilla"), point("bpr"), point("bpr-short")],
+                is_scattered: false,
             }],
         }],
     }

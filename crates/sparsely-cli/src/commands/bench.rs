@@ -13,6 +13,9 @@ use std::time::Instant;
 /// Steps before the clock starts: pages are touched and buffers pooled.
 const WARM_UP: u64 = 3;
 
+/// Images whose tokens compete for seats.
+const GROUP: usize = 8;
+
 /// The models that are measured: width 192, 6 blocks, 3 heads, MLP 768, 64 tokens, 10 classes.
 fn models() -> Vec<(&'static str, ModelConfig)> {
     let dense = ModelConfig {
@@ -33,7 +36,7 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
             capacity,
             ..TokenChoiceConfig::default()
         });
-        let group = Group::Images { n: 8 };
+        let group = Group::Images { n: GROUP };
         let moe = MoeConfig { num_experts: 8, router, placement, group, ..MoeConfig::default() };
         ModelConfig { moe: Some(moe), ..dense.clone() }
     };
@@ -49,6 +52,9 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     if args.what == BenchKind::Routers {
         return super::bench_routers::run(args);
+    }
+    if !args.batch.get().is_multiple_of(GROUP) {
+        bail!("--batch: expected a multiple of {GROUP}, the images of a group, got {}", args.batch);
     }
     match &args.model {
         Some(name) => measure(name, args)?,

@@ -25,6 +25,10 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     if height != width {
         bail!("`{}`: expected square images, got {height}×{width}", args.input.display());
     }
+    if let Some(i) = input.values.iter().position(|v| !v.is_finite()) {
+        let value = input.values[i];
+        bail!("`{}`: expected finite pixels, got {value} at {i}", args.input.display());
+    }
     let (model, params) = match (&args.run, &args.config, &args.params) {
         (Some(run), _, _) => {
             let trained = Trained::load(run)?;

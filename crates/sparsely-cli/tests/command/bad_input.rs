@@ -1,6 +1,7 @@
 //! Bad input gets one clear line, exit code 2, and loses nothing.
 
 use crate::{run, sparsely, stderr, train_tiny};
+use sparsely::checkpoint::{Array, write_npy};
 use std::fs;
 use std::path::Path;
 
@@ -256,4 +257,24 @@ fn what_a_router_does_not_have_is_refused_with_the_reason() {
         "invalid configuration: unknown setting `model.moe.router.num_selected`; there are `gate`, \
          `noise_std`, `capacity`",
     );
+}
+
+#[test]
+fn pixels_that_are_no_numbers_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    assert!(train_tiny(&run, &[]).status.success());
+    let input = folder.path().join("x.npy");
+    let mut values = vec![0.0; 64];
+    values[5] = f32::NAN;
+    write_npy(&input, &Array { shape: vec![1, 8, 8, 1], values }).unwrap();
+    let (run, input) = (run.to_str().unwrap(), input.to_str().unwrap());
+    let line = format!("`{input}`: expected finite pixels, got NaN at 5");
+    refuses(&["logits", run, "--input", input, "--output", "/dev/null"], &line);
+}
+
+#[test]
+fn a_batch_that_does_not_fill_groups_is_not_measured() {
+    let line = "--batch: expected a multiple of 8, the images of a group, got 3";
+    refuses(&["bench", "train", "--batch", "3"], line);
 }

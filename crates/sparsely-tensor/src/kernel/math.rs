@@ -12,6 +12,32 @@ const LN2_LO: f32 = -2.121_944_4e-4;
 // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
 const ROUND: f32 = 12_582_912.0;
 
+/// 2ᵗ for |t| ≤ 125, within 1 ulp. A NaN gives anything: callers let it through themselves.
+#[inline(always)]
+fn exp2<I: Isa>(t: f32) -> f32 {
+    let shifted = t + ROUND;
+    let r = t - (shifted - ROUND);
+    // Relative minimax polynomial on |r| ≤ ½.
+    let p = I::fma(1.534_581_2e-4, r, 1.339_993_1e-3);
+    let p = I::fma(p, r, 9.618_489e-3);
+    let p = I::fma(p, r, 5.550_328_6e-2);
+    let p = I::fma(p, r, 2.402_264_6e-1);
+    let p = I::fma(p, r, 6.931_472e-1);
+    let p = I::fma(p, r, 1.0);
+    // The low mantissa bits of `shifted` are the exponent.
+    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+/// eˣ for x ≤ 0, as softmax needs it: within 1 ulp and |x| half ulps (the product with log₂ e is
+/// rounded), 0 below −86; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp_of_negative<I: Isa>(x: f32) -> f32 {
+    let clamped = if x < -86.0 { -86.0 } else { x };
+    let y = exp2::<I>(clamped * LOG2_E);
+    let y = if x < -86.0 { 0.0 } else { y };
+    if x.is_nan() { x } else { y }
+}
+
 /// eˣ, within 2 ulp on [−87.3, 88.7]; 0 below, +∞ above; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
@@ -87,20 +113,37 @@ pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
 const GELU_C: f32 = 0.797_884_6; // √(2/π)
 const GELU_A: f32 = 0.044_715;
 
-/// The tanh-approximate GELU: x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³))).
+/// Beyond ±this GELU is x or 0 and its slope 1 or 0, to every bit but a denormal's.
+const GELU_LIMIT: f32 = 9.95;
+
+/// The tanh-approximate GELU: x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³))), as x / (1 + e^(−2·…)).
 #[inline(always)]
 pub(crate) fn gelu<I: Isa>(x: f32) -> f32 {
-    let t = tanh::<I>(GELU_C * x * I::fma(GELU_A * x, x, 1.0));
-    let half = 0.5 * x;
-    I::fma(half, t, half)
+    x / (1.0 + gelu_exp::<I>(gelu_clamped(x)))
 }
 
 /// The derivative of [`gelu`].
 #[inline(always)]
 pub(crate) fn gelu_slope<I: Isa>(x: f32) -> f32 {
-    let t = tanh::<I>(GELU_C * x * I::fma(GELU_A * x, x, 1.0));
-    let inner = GELU_C * I::fma(3.0 * GELU_A * x, x, 1.0);
-    I::fma(0.5 * x * inner, I::fma(-t, t, 1.0), I::fma(0.5, t, 0.5))
+    let c = gelu_clamped(x);
+    let e = gelu_exp::<I>(c);
+    let s = 1.0 / (1.0 + e);
+    // σ' = e·σ²: no difference of nearly equal numbers.
+    let inner = 2.0 * GELU_C * I::fma(3.0 * GELU_A * c, c, 1.0);
+    I::fma(c * inner, e * s * s, s)
+}
+
+#[inline(always)]
+fn gelu_clamped(x: f32) -> f32 {
+    let c = if x > GELU_LIMIT { GELU_LIMIT } else { x };
+    if c < -GELU_LIMIT { -GELU_LIMIT } else { c }
+}
+
+/// e^(−2 √(2/π)(c + 0.044715 c³)).
+#[inline(always)]
+fn gelu_exp<I: Isa>(c: f32) -> f32 {
+    const SCALE: f32 = -2.0 * GELU_C * LOG2_E;
+    exp2::<I>(c * I::fma(c * c, SCALE * GELU_A, SCALE))
 }
 
 #[cfg(test)]
@@ -133,6 +176,31 @@ mod tests {
         assert_eq!(exp::<Fused>(f32::INFINITY), f32::INFINITY);
         assert_eq!(exp::<Fused>(0.0), 1.0);
         assert!(exp::<Fused>(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn exp_of_negative_is_close_where_it_matters_and_saturates() {
+        for f in [exp_of_negative::<Fused>, exp_of_negative::<Plain>] {
+            assert!(worst(f, f64::exp, (-1.0, 0.0)).0 < 2.0 * 1.2e-7);
+            assert!(worst(f, f64::exp, (-16.0, 0.0)).0 < 9.0 * 1.2e-7);
+            assert!(worst(f, f64::exp, (-86.0, 0.0)).0 < 44.0 * 1.2e-7);
+            assert_eq!([f(0.0), f(-0.0), f(-87.0), f(f32::NEG_INFINITY)], [1.0, 1.0, 0.0, 0.0]);
+            assert!(f(f32::NAN).is_nan());
+        }
+    }
+
+    #[test]
+    fn gelu_saturates_and_keeps_nan() {
+        type Function = fn(f32) -> f32;
+        let fused: [Function; 2] = [gelu::<Fused>, gelu_slope::<Fused>];
+        for [f, slope] in [fused, [gelu::<Plain>, gelu_slope::<Plain>]] {
+            for x in [9.94_f32, 9.95, 10.0, 100.0, 1e30] {
+                assert_eq!([f(x), slope(x)], [x, 1.0]);
+                assert!(f(-x).abs() < 1e-7 && slope(-x).abs() < 1e-33, "{x}");
+            }
+            assert_eq!([f(0.0), slope(0.0)], [0.0, 0.5]);
+            assert!(f(f32::NAN).is_nan() && slope(f32::NAN).is_nan());
+        }
     }
 
     #[test]

@@ -6,38 +6,31 @@ use super::isa::Isa;
 
 const LANES: usize = 16;
 
+/// Folds sixteen lanes, then the lanes from first to last.
 #[inline(always)]
-fn lanes(
-    f: impl Fn(usize) -> f32,
-    len: usize,
-    mut add: impl FnMut(f32, f32) -> f32,
-    zero: f32,
-) -> f32 {
+fn fold(x: &[f32], zero: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut acc = [zero; LANES];
-    let whole = len / LANES * LANES;
-    let mut i = 0;
-    while i < whole {
-        for (lane, a) in acc.iter_mut().enumerate() {
-            *a = add(*a, f(i + lane));
-        }
-        i += LANES;
-    }
-    for (lane, a) in acc.iter_mut().enumerate() {
-        if whole + lane < len {
-            *a = add(*a, f(whole + lane));
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            acc[lane] = f(acc[lane], chunk[lane]);
         }
     }
-    acc.into_iter().reduce(&mut add).unwrap_or(zero)
+    for lane in 0..rest.len() {
+        acc[lane] = f(acc[lane], rest[lane]);
+    }
+    acc.into_iter().reduce(f).unwrap_or(zero)
 }
 
 #[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f32 {
-    lanes(|i| x[i], x.len(), |a, b| a + b, 0.0)
+    fold(x, 0.0, |a, b| a + b)
 }
 
 #[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {
-    lanes(|i| x[i], x.len(), |a, b| if b > a { b } else { a }, f32::NEG_INFINITY)
+    fold(x, f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
 }
 
 #[inline(always)]

@@ -196,7 +196,7 @@ simd! {
         for row in x.chunks_exact_mut(width) {
             let max = reduce::max(row);
             for v in row.iter_mut() {
-                *v = math::exp::<I>((*v - max) * scale);
+                *v = math::exp_of_negative::<I>((*v - max) * scale);
             }
             let inverse = 1.0 / reduce::sum(row);
             for v in row.iter_mut() {

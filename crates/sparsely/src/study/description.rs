@@ -141,11 +141,11 @@ pub struct Least {
 pub struct Panel {
     /// Above it.
     pub title: String,
-    /// Lines through arms, in the same order and with the same labels in every panel.
+    /// In the same order and with the same labels in every panel.
     pub curves: Vec<Curve>,
 }
 
-/// A line through arms.
+/// Arms of one colour.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Curve {
@@ -153,6 +153,9 @@ pub struct Curve {
     pub label: String,
     /// The points in the order in which they are joined.
     pub points: Vec<Point>,
+    /// Whether no line joins them: they are models of their own, not one under several dials.
+    #[serde(default)]
+    pub is_scattered: bool,
 }
 
 /// An arm in a picture.

@@ -83,6 +83,7 @@ impl Grid {
         Curve {
             label: priority.map_or("swept", label).into(),
             points: self.capacities.iter().map(point).collect(),
+            is_scattered: false,
         }
     }
 }

@@ -18,6 +18,7 @@ mod plot;
 mod rate;
 mod reading;
 mod results;
+mod routers;
 mod size;
 pub mod statistics;
 mod summary;
@@ -38,6 +39,7 @@ pub use plan::{Plan, Request};
 pub use rate::Rate;
 pub use reading::{Reading, SeedCosts, Trial};
 pub use results::{ArmResult, ArmRouting, ComparisonResult, DecidingUnit, Results, SeedResult};
+pub use routers::routers;
 pub use size::Sizes;
 pub use sweep::{
     CHOOSING_SPLIT, MAX_LOSS_POINTS, Setting, Sweep, SweepStage, Swept, sweep, sweep_settings,
@@ -51,7 +53,7 @@ const LIKENESS: f64 = 0.5;
 
 /// All studies that have a name.
 pub fn all() -> Vec<Study> {
-    vec![bpr(), bpr_digits()]
+    vec![bpr(), bpr_digits(), routers()]
 }
 
 /// The study of that name.
@@ -119,11 +121,11 @@ mod tests {
     fn an_unknown_study_is_refused_with_the_nearest_name() {
         assert_eq!(
             named("brp").unwrap_err().to_string(),
-            "study: expected one of `bpr`, `bpr-digits`, got `brp`; did you mean `bpr`?"
+            "study: expected one of `bpr`, `bpr-digits`, `routers`, got `brp`; did you mean `bpr`?"
         );
         assert_eq!(
             named("zzz").unwrap_err().to_string(),
-            "study: expected one of `bpr`, `bpr-digits`, got `zzz`"
+            "study: expected one of `bpr`, `bpr-digits`, `routers`, got `zzz`"
         );
     }
 }

@@ -156,7 +156,8 @@ fn draw_curve<'a, 'b: 'a>(
         Some(Mark { place: *frame.picture.places.get(&*point.arm)?, label: &point.label })
     });
     let marks: Vec<_> = marks.collect();
-    let line = marks.iter().map(|mark| (mark.place.x, mark.place.y));
+    let line = marks.iter().filter(|_| !curve.is_scattered);
+    let line = line.map(|mark| (mark.place.x, mark.place.y));
     let series = LineSeries::new(line, color.stroke_width(2));
     chart.draw_series(series).map_err(told)?.label(&curve.label).legend(move |at| {
         EmptyElement::at(at)

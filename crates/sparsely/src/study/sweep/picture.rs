@@ -99,7 +99,7 @@ mod tests {
         sweep.settings[3].loss = 0.2;
         let point = |arm: &str, label: &str| Point { arm: arm.into(), label: label.into() };
         let points = vec![point("a", "C 0.3"), point("b", "C 0.2"), point("c", "C 0.1")];
-        let curves = vec![Curve { label: "BPR".into(), points }];
+        let curves = vec![Curve { label: "BPR".into(), points, is_scattered: false }];
         let mut panel = Panel { title: "K 1".into(), curves };
         let ringed = Place { ring: 3, ..Place::default() };
         let mut places = BTreeMap::from([("a", Place::default()), ("b", ringed)]);

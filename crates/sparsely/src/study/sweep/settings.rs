@@ -73,7 +73,8 @@ fn grid(moe: &MoeConfig, asked: &Dial) -> Grid {
 pub(super) fn panels(moe: &MoeConfig, asked: &Dial) -> Vec<Panel> {
     let mut panels = grid(moe, asked).panels(moe.router.num_selected());
     let own = Point { arm: OWN.into(), label: OWN.into() };
-    let own = Curve { label: "the run's own setting".into(), points: vec![own] };
+    let own =
+        Curve { label: "the run's own setting".into(), points: vec![own], is_scattered: false };
     panels.iter_mut().for_each(|panel| panel.curves.push(own.clone()));
     panels
 }
