@@ -115,27 +115,33 @@ impl Sizes {
             let expected = "routing groups of at least one token".into();
             return Err(Error::Argument { op: "cost", expected, got: "0".into() });
         }
-        let extents = [self.b as usize * routed, group, spread];
-        let load = Load::of(choice, moe.num_experts, extents, (block, call))?;
+        let left = call.dial.num_experts(moe.num_experts);
+        let load = if call.dial.skips(block) {
+            Load::NONE
+        } else {
+            Load::of(choice, left, [self.b as usize * routed, group, spread], (block, call))?
+        };
         let part = |part| PartCost::new(Some(block), part);
         let mut parts = match choice {
-            Choice::Slots { p } => self.slots((moe.num_experts * p) as u64, load, part).to_vec(),
+            Choice::Slots { p } => self.slots([moe.num_experts * p, left * p], load, part).to_vec(),
             // Whole images are routed by a part of its own, once.
             _ if moe.granularity.image_input().is_some() => {
                 vec![self.dispatch(load, part(Part::Dispatch)).keeping(self.bld())]
             }
             Choice::Tokens { noisy, .. } | Choice::Experts { noisy, .. } => {
-                let router = self.scores(moe, noisy, part(Part::Router).keeping(self.bld()));
+                let router = part(Part::Router).keeping(self.bld());
+                let router = self.scores(moe, left, noisy, router);
                 vec![router, self.dispatch(load, part(Part::Dispatch))]
             }
         };
-        let experts_per_token = choice.experts_per_token(moe.num_experts);
+        let experts_per_token = choice.experts_per_token(left);
         parts.push(self.experts(moe, load, experts_per_token, part(Part::Experts)));
         Ok(parts)
     }
 
-    /// Scores `x W` of tokens, W `[D, E]`; random experts need none.
-    fn scores(&self, moe: &MoeConfig, noisy: bool, part: PartCost) -> PartCost {
+    /// Scores `x W` of tokens, W `[D, E]`: all E experts are scored, those that take part are chosen from.
+    /// Random experts need none.
+    fn scores(&self, moe: &MoeConfig, left: usize, noisy: bool, part: PartCost) -> PartCost {
         let (t, d, e) = (self.b * self.l, self.d, moe.num_experts as u64);
         if matches!(moe.router, RouterConfig::Random(_)) {
             return part.working(3 * t * d + t * e, 2 * t * d);
@@ -143,18 +149,18 @@ impl Sizes {
         part.with_params(d * e)
             .keeping(t * e * if noisy { 2 } else { 1 })
             .product([t, d, e])
-            .softmax(t * e)
+            .softmax(t * left as u64)
             .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e)
     }
 
     /// The router of whole images, before the first MoE block: the input that it reads of the tokens of an
     /// image, and the scores of that.
-    pub(super) fn image_router(&self, moe: &MoeConfig, input: ImageInput) -> PartCost {
+    pub(super) fn image_router(&self, moe: &MoeConfig, input: ImageInput, left: usize) -> PartCost {
         let Sizes { b, l, d, .. } = *self;
         let images = Sizes { l: 1, ..*self };
         let noisy = moe.router.noise_std() > 0.0;
         let part = PartCost::new(None, Part::Router).keeping(b * d);
-        let part = images.scores(moe, noisy, part);
+        let part = images.scores(moe, left, noisy, part);
         let part = match input {
             ImageInput::Mean => part.added(b * l * d),
             ImageInput::Cls => part,
@@ -177,22 +183,30 @@ impl Sizes {
     }
 
     /// Soft MoE (arXiv 2308.00951, section 2): scores of normalised tokens and `mu [D, E, P]` times
-    /// `scale`; each of the E·P `slots` of a group is a mean over tokens, each output one over slots.
-    fn slots(&self, slots: u64, load: Load, part: impl Fn(Part) -> PartCost) -> [PartCost; 2] {
-        let (t, d) = (self.b * self.l, self.d);
+    /// `scale`; each of the slots of a group is a mean over tokens, each output one over slots. All E·P
+    /// are scored, those of the experts that take part are `left`.
+    fn slots(
+        &self,
+        slots: [usize; 2],
+        load: Load,
+        part: impl Fn(Part) -> PartCost,
+    ) -> [PartCost; 2] {
+        let (t, d, [slots, left]) = (self.b * self.l, self.d, slots.map(|n| n as u64));
         let router = part(Part::Router)
             .with_params(d * slots + 1)
             .norm(t, d)
             .keeping(2 * t * slots)
             .product([t, d, slots])
-            .softmax(2 * t * slots);
+            .softmax(2 * t * left);
         // One product for all groups each, since a token meets its own group's slots alone. The
         // experts' inputs and outputs are kept.
-        let dispatch = part(Part::Dispatch)
-            .product([t, d, slots])
-            .product([t, slots, d])
+        let mut dispatch = part(Part::Dispatch)
+            .product([t, d, left])
+            .product([t, left, d])
             .keeping(2 * load.rows * d)
             .residual(t * d);
+        // Each slot's output comes with a weight of 1, as a routed pair's comes with its gate.
+        dispatch.macs += load.rows * d;
         [router, dispatch]
     }
 

@@ -46,6 +46,7 @@ impl ModelCost {
         call: &Call<'_>,
     ) -> Result<ModelCost> {
         config.validate()?;
+        config.check_skipped(&call.dial)?;
         if call.batch == 0 {
             let expected = "a batch of at least 1 image".into();
             return Err(Error::Argument { op: "cost", expected, got: "0".into() });
@@ -56,17 +57,26 @@ impl ModelCost {
         let mut parts = vec![sizes.embedding(config)];
         for block in 0..config.depth {
             if let Some(moe) = config.moe.as_ref().filter(|_| moe_blocks.first() == Some(&block)) {
-                let input = moe.granularity.image_input();
-                parts.extend(input.map(|input| sizes.image_router(moe, input)));
+                let left = call.dial.num_experts(moe.num_experts);
+                let is_asked = moe_blocks.iter().any(|block| !call.dial.skips(*block));
+                let router = moe.granularity.image_input().map(|input| {
+                    let router = sizes.image_router(moe, input, left);
+                    if is_asked { router } else { router.left_out() }
+                });
+                parts.extend(router);
             }
             parts.extend(sizes.attention(config, block));
-            parts.push(sizes.norm(Some(block)));
+            let mut feed_forward = vec![sizes.norm(Some(block))];
             match (&config.moe, choice) {
                 (Some(moe), Some(choice)) if moe_blocks.contains(&block) => {
-                    parts.extend(sizes.moe(moe, choice, (block, call))?);
+                    feed_forward.extend(sizes.moe(moe, choice, (block, call))?);
                 }
-                _ => parts.push(sizes.mlp(config, block)),
+                _ => feed_forward.push(sizes.mlp(config, block)),
             }
+            if call.dial.skips(block) {
+                feed_forward = feed_forward.into_iter().map(PartCost::left_out).collect();
+            }
+            parts.extend(feed_forward);
         }
         parts.push(sizes.norm(None));
         parts.extend(sizes.top(config));

@@ -35,7 +35,7 @@ pub fn answers(
     let mut answers = Vec::new();
     let (pixels, unit) = (model.config().image_pixels(), config.group_images(model.config())?);
     for batch in images_bhwc.chunks(config.batch_size.next_multiple_of(unit) * pixels) {
-        for (images, dial) in parts(batch.len() / pixels, unit, config.dial) {
+        for (images, dial) in parts(batch.len() / pixels, unit, &config.dial) {
             let images = &batch[images.start * pixels..images.end * pixels];
             let tape = Tape::inference(params, &pool);
             let output = model.forward(&tape, images, &dial, &mut Mode::Eval)?;

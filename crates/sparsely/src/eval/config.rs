@@ -52,6 +52,7 @@ impl EvalConfig {
             place: "eval.dial",
         });
         problems.extend(moe.group_problem(group).map(String::from));
+        problems.extend(model.skip_problem(&self.dial));
         problems.extend(self.group_images(model).err().map(|error| error.to_string()));
         problems
     }

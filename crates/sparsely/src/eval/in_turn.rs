@@ -12,7 +12,7 @@ use sparsely_tensor::{Pool, Slab, Tape};
 use std::time::Instant;
 
 /// A model under a dial.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Subject<'a> {
     /// The model.
     pub model: &'a Vit,
@@ -86,7 +86,7 @@ pub fn cost_in_turn(
 /// Seconds and joules of an image.
 fn sample(subject: &Subject<'_>, batch: &Batch, pool: &Pool, meter: &Meter) -> Result<[f64; 2]> {
     let unit = super::config::group_images(subject.model.config(), subject.dial.group)?;
-    let parts: Vec<_> = parts(batch.len(), unit, subject.dial)
+    let parts: Vec<_> = parts(batch.len(), unit, &subject.dial)
         .map(|(images, dial)| (slice(batch, images), dial))
         .collect();
     let (mark, begin) = (meter.mark()?, Instant::now());

@@ -52,7 +52,7 @@ pub struct Output<'t> {
     pub features_bd: Var<'t>,
     /// Auxiliary losses with their weights, summed over MoE layers by the caller.
     pub losses: Vec<(Var<'t>, f32)>,
-    /// One for each MoE layer, with its block's index.
+    /// One for each MoE layer that was not left out, with its block's index.
     pub stats: Vec<(usize, RouterStats)>,
     /// The logits `[B, E]` of the router of whole images, if there is one that has them.
     pub image_logits_be: Option<Var<'t>>,
@@ -159,11 +159,13 @@ impl Vit {
         dial: &Dial,
         mode: &mut Mode<'_>,
     ) -> Result<Output<'t>> {
+        self.config.check_skipped(dial)?;
         let mut x_bld = self.embed(tape, images_bhwc, mode)?;
         let mut routed = Routed { dial, decided: None, losses: Vec::new(), stats: Vec::new() };
         for (i, block) in self.blocks.iter().enumerate() {
-            if let (Some(router), FeedForward::Decided(_), None) =
-                (&self.image_router, &block.feed_forward, &routed.decided)
+            let is_left_out = dial.skips(i);
+            if let (Some(router), FeedForward::Decided(_), None, false) =
+                (&self.image_router, &block.feed_forward, &routed.decided, is_left_out)
             {
                 let mut decision = router.route(&x_bld, dial, mode)?;
                 routed.losses.append(&mut decision.losses);
@@ -266,7 +268,7 @@ impl FeedForward {
 }
 
 impl Block {
-    /// x += MHA(LN(x)); x += MLP-or-MoE(LN(x)), as block `i`.
+    /// x += MHA(LN(x)); x += MLP-or-MoE(LN(x)), as block `i`. A MoE layer that the dial skips is left out.
     fn forward<'t>(
         &self,
         x_bld: &Var<'t>,
@@ -275,11 +277,12 @@ impl Block {
         mode: &mut Mode<'_>,
     ) -> Result<Var<'t>> {
         let x_bld = self.attention.forward(&self.norm_0.forward(x_bld)?, x_bld, rate, mode)?;
-        let normed_bld = self.norm_1.forward(&x_bld)?;
+        let normed_bld = || self.norm_1.forward(&x_bld);
         match &self.feed_forward {
-            FeedForward::Dense(mlp) => mlp.forward(&normed_bld, &x_bld, mode),
+            FeedForward::Dense(mlp) => mlp.forward(&normed_bld()?, &x_bld, mode),
+            _ if routed.dial.skips(i) => Ok(x_bld),
             FeedForward::Moe(moe) => {
-                let output = moe.forward(&normed_bld, &x_bld, routed.dial, mode)?;
+                let output = moe.forward(&normed_bld()?, &x_bld, routed.dial, mode)?;
                 routed.losses.extend(output.losses);
                 routed.stats.push((i, output.stats));
                 Ok(output.y_bld)
@@ -287,7 +290,7 @@ impl Block {
             FeedForward::Decided(mixture) => {
                 let decision = routed.decided.as_ref().expect("made before the first of them");
                 routed.stats.push((i, decision.stats.clone()));
-                mixture.forward(&normed_bld, &x_bld, decision, mode)
+                mixture.forward(&normed_bld()?, &x_bld, decision, mode)
             }
         }
     }

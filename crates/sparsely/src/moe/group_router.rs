@@ -10,6 +10,7 @@ use sparsely_tensor::{Slab, Var};
 pub struct GroupRouter {
     router: Box<dyn Router>,
     config: RouterConfig,
+    num_experts: usize,
     group: Group,
     through_bf16: bool,
 }
@@ -21,6 +22,7 @@ impl GroupRouter {
         GroupRouter {
             router: config.router.init(init, [d, e, s]),
             config: config.router,
+            num_experts: e,
             group: config.group,
             through_bf16: config.through_bf16,
         }
@@ -37,10 +39,12 @@ impl GroupRouter {
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>> {
         let [b, l, d] = x_bld.dims("GroupRouter::route")?;
-        self.config.check_dial(dial)?;
+        self.config.check_dial(dial, self.num_experts)?;
         let group = dial.group.unwrap_or(self.group);
-        let settings = RouteSettings { group_tokens: group_tokens(group, b, l)?, dial: *dial };
-        let mut routing = self.router.route(&x_bld.reshape([b * l, d])?, &settings, mode)?;
+        let group_tokens = group_tokens(group, b, l)?;
+        let settings = RouteSettings { group_tokens, dial: dial.clone() };
+        let routing = self.router.route(&x_bld.reshape([b * l, d])?, &settings, mode)?;
+        let mut routing = routing.among(dial.experts.as_ref(), self.num_experts)?;
         routing.stats.experts_b = routing.experts_of_images([b, l]);
         Ok(routing.through_bf16(self.through_bf16))
     }

@@ -2,14 +2,14 @@
 
 use super::group_router::GroupRouter;
 use super::router::Learned;
-use super::{Capacity, Group, Mixture, MoeConfig, Priority, RouterStats};
+use super::{Capacity, Group, Mixture, MoeConfig, Priority, RouterStats, Subset};
 use crate::Result;
 use crate::nn::{Initializer, Mode};
 use serde::{Deserialize, Serialize};
 use sparsely_tensor::{Slab, Var};
 
 /// What may change from call to call of a trained model; `None` keeps what it was trained with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dial {
     /// K.
@@ -24,6 +24,45 @@ pub struct Dial {
     /// Which tokens compete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
+    /// The experts that take part in every layer, as if the router had no columns for the others.
+    /// A capacity factor counts those that take part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<Subset>,
+    /// Blocks whose MoE layer is left out, shared experts and the norm before it too: what comes
+    /// into it is passed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_moe: Option<Subset>,
+}
+
+impl Dial {
+    /// `base` with what is set here.
+    pub fn over(&self, base: &Dial) -> Dial {
+        Dial {
+            num_selected: self.num_selected.or(base.num_selected),
+            capacity: self.capacity.or(base.capacity),
+            priority: self.priority.or(base.priority),
+            group: self.group.or(base.group),
+            experts: self.experts.clone().or_else(|| base.experts.clone()),
+            skip_moe: self.skip_moe.clone().or_else(|| base.skip_moe.clone()),
+        }
+    }
+
+    /// How many of `e` experts take part.
+    pub fn num_experts(&self, e: usize) -> usize {
+        self.experts.as_ref().map_or(e, Subset::len)
+    }
+
+    /// Whether the MoE layer of `block` is left out.
+    pub fn skips(&self, block: usize) -> bool {
+        self.skip_moe.as_ref().is_some_and(|blocks| blocks.contains(block))
+    }
+
+    /// Which K may be asked for of `e` experts, for messages.
+    pub(crate) fn selected_range(&self, e: usize) -> String {
+        let left = self.num_experts(e);
+        let why = if left < e { ", as many as take part" } else { "" };
+        format!("1 to {left} selected experts per token{why}")
+    }
 }
 
 /// Experts in the place of a block's dense MLP, with a router of their own.
@@ -54,7 +93,8 @@ impl MoeLayer {
     /// residual + Σ_e gate_e · expert_e(x): `[B, L, D]` → `[B, L, D]`.
     ///
     /// # Errors
-    /// If the groups do not divide the tokens, or an expert has no seat.
+    /// If the groups do not divide the tokens, an expert has no seat, or the dial does not go with the
+    /// layer.
     pub fn forward<'t>(
         &self,
         x_bld: &Var<'t>,

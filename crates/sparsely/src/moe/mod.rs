@@ -13,6 +13,7 @@ pub mod router;
 mod routing;
 pub mod selection;
 mod stats;
+mod subset;
 
 pub use capacity::{Capacity, Order, Priority, Rounding, Seat, Seating};
 pub use config::{ExpertInit, Group, MoeConfig, Placement};
@@ -26,3 +27,4 @@ pub use mixture::Mixture;
 pub use router::{LossWeights, RouterConfig, TokenChoiceConfig};
 pub use routing::{Mixing, Routing};
 pub use stats::RouterStats;
+pub use subset::Subset;

@@ -1,6 +1,6 @@
 //! Who meets whom, with what weight: the one noun that every router returns.
 
-use super::RouterStats;
+use super::{RouterStats, Subset};
 use crate::{Error, Result};
 use sparsely_tensor::{Activation, GroupedWeights, RowGroups, Tape, Var};
 use std::sync::Arc;
@@ -82,7 +82,8 @@ impl<'t> Routing<'t> {
     pub(super) fn experts_of_images(&self, [b, l]: [usize; 2]) -> Vec<u32> {
         let e = self.rows.num_groups();
         if matches!(self.mixing, Mixing::Slots { .. }) {
-            return vec![e as u32; b];
+            let is_asked = |expert: &usize| !self.rows.group(*expert).is_empty();
+            return vec![(0..e).filter(is_asked).count() as u32; b];
         }
         let mut experts_b = vec![0; b];
         let mut seen_by = vec![usize::MAX; b];
@@ -99,6 +100,19 @@ impl<'t> Routing<'t> {
     /// The same, dispatching and combining through bf16 or not.
     pub fn through_bf16(self, through_bf16: bool) -> Routing<'t> {
         Routing { through_bf16, ..self }
+    }
+
+    /// The same where the router's experts are only those of `experts` among `num_experts`; the
+    /// others get no rows.
+    ///
+    /// # Errors
+    /// If they are not as many as the router's.
+    pub fn among(self, experts: Option<&Subset>, num_experts: usize) -> Result<Routing<'t>> {
+        let Some(experts) = experts else { return Ok(self) };
+        let rows = Arc::new(self.rows.among(experts.indices(), num_experts)?);
+        let stats = self.stats.among(experts.indices(), num_experts);
+        let logits = self.logits.map(|logits| among(&logits, experts, num_experts)).transpose()?;
+        Ok(Routing { rows, stats, logits, ..self })
     }
 
     /// Moves tokens to their experts, through the experts' first layer: `[T, D]` → `[N, F]`.
@@ -146,6 +160,16 @@ impl<'t> Routing<'t> {
             }
         }
     }
+}
+
+/// The logits among all experts: −∞ of those that are left out. Without a gradient, as under any dial.
+fn among<'t>(logits_te: &Var<'t>, experts: &Subset, num_experts: usize) -> Result<Var<'t>> {
+    let [t, left] = logits_te.dims("logits of experts that take part")?;
+    let mut all_te = vec![f32::NEG_INFINITY; t * num_experts];
+    for (all_e, logits_e) in all_te.chunks_mut(num_experts).zip(logits_te.values().chunks(left)) {
+        experts.indices().iter().zip(logits_e).for_each(|(e, logit)| all_e[*e] = *logit);
+    }
+    Ok(logits_te.tape().constant([t, num_experts], &all_te)?)
 }
 
 /// The experts' outputs with weight 1.

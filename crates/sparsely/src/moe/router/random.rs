@@ -23,8 +23,7 @@ impl Random {
     }
 
     /// The tokens of each expert.
-    fn draw(&self, x_td: &[f32], d: usize, k: usize, mode: &mut Mode<'_>) -> Vec<Vec<u32>> {
-        let e = self.num_experts;
+    fn draw(x_td: &[f32], d: usize, [e, k]: [usize; 2], mode: &mut Mode<'_>) -> Vec<Vec<u32>> {
         let mut tokens_of_e = vec![Vec::new(); e];
         let mut in_training = match mode {
             Mode::Train(draw) => Some(Rng::seed_from_u64(draw.seed())),
@@ -50,15 +49,17 @@ impl Router for Random {
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>> {
         let [t, d] = x_td.dims("Random::route")?;
-        let (e, k) = (self.num_experts, settings.dial.num_selected.unwrap_or(self.num_selected));
+        let dial = &settings.dial;
+        let k = dial.num_selected.unwrap_or(self.num_selected);
+        let e = dial.num_experts(self.num_experts);
         if k == 0 || k > e {
             return Err(Error::Argument {
                 op: "random routing",
-                expected: format!("1 to {e} selected experts per token"),
+                expected: dial.selected_range(self.num_experts),
                 got: format!("{k}"),
             });
         }
-        let tokens_of_e = self.draw(x_td.values(), d, k, mode);
+        let tokens_of_e = Random::draw(x_td.values(), d, [e, k], mode);
         let stats = RouterStats {
             asked_e: tokens_of_e.iter().map(|tokens| tokens.len() as u64).collect(),
             tokens: t as u64,
