@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(ClapArgs)]
 pub(crate) struct GroupingArgs {
     /// Groups: one for each expert
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", default_value = "10")]
     pub(crate) experts: NonZeroUsize,
     /// By what classes are grouped
     #[arg(long, default_value = "spectral")]

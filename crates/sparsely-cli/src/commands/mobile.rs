@@ -10,6 +10,7 @@ use crate::table::{cells, say_aligned};
 use anyhow::{Result, bail};
 use sparsely::checkpoint::RunFolder;
 use sparsely::cost::{Call, ModelCost};
+use sparsely::data::class_names;
 use sparsely::eval::Evaluation;
 use sparsely::superclass::SuperClassFile;
 use sparsely::train::{Outcome, RunConfig, preset, resume, start};
@@ -29,6 +30,13 @@ pub(crate) fn run(args: &MobileArgs) -> Result<ExitCode> {
     // What can be wrong with the sparse model is told before the dense one is trained.
     let all_sets = [&args.sets[..], &args.sparse_sets[..]].concat();
     configure("mobile", args, &all_sets, None)?.validate()?;
+    let (classes, experts) = (class_names(&config.data)?.len(), args.grouping.experts.get());
+    if experts > classes {
+        bail!(
+            "super-classes: expected 1 to {classes} experts, each with a class of its own or more, got \
+             {experts}"
+        );
+    }
 
     say!("dense model, 1 of 3");
     let Some(dense_test) = train(config, &dense, &stop)? else { return stopped() };

@@ -175,6 +175,13 @@ fn bad_super_classes_are_one_line() {
         superclasses(&dense, &["--experts", "11"]),
         "super-classes: expected 1 to 10 experts, each with a class of its own or more, got 11",
     );
+    let many = ["--data", "digits", "--size", "2x16/2", "--experts", "11", "--out"];
+    let out = folder.path().join("all");
+    refuses(
+        sparsely().arg("mobile").args(many).arg(&out).output().unwrap(),
+        "super-classes: expected 1 to 10 experts, each with a class of its own or more, got 11",
+    );
+    assert!(!out.exists());
     let (none, data) = (folder.path().join("none"), folder.path().join("data"));
     for class in ["cat", "dog"] {
         fs::create_dir_all(data.join(class)).unwrap();
