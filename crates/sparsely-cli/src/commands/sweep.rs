@@ -226,7 +226,7 @@ pub(super) fn within_budget(
         )
     })?;
     let now = rayon::current_num_threads();
-    let differs = if now == found.threads { String::new() } else { format!("; {now} threads now") };
+    let differs = if now == found.threads { String::new() } else { format!("; now {now}") };
     eprintln!("sparsely: for {budget} an image: {}{differs}", describe(setting));
     Ok(setting.dial.clone())
 }
