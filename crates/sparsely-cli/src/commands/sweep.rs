@@ -31,6 +31,11 @@ pub(super) fn run(
              a choice is had with --split test"
         );
     }
+    if let Some(out) = &args.sweep.out {
+        // Before minutes of work, not after them.
+        std::fs::create_dir_all(out)
+            .with_context(|| format!("cannot create `{}`", out.display()))?;
+    }
     let swept = Swept {
         model,
         params,
@@ -69,7 +74,6 @@ fn write(
     (model, asked): (&ModelConfig, &sparsely::moe::Dial),
 ) -> Result<Vec<String>> {
     let out = args.sweep.out.as_deref().unwrap_or(&args.run);
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
     let name = args.run.file_name().unwrap_or(args.run.as_os_str()).to_string_lossy();
     let texts = [("sweep.csv", found.csv(model)?), ("sweep.svg", found.svg(&name, model, asked)?)];
     let mut written = Vec::new();
@@ -226,7 +230,7 @@ pub(super) fn within_budget(
         )
     })?;
     let now = rayon::current_num_threads();
-    let differs = if now == found.threads { String::new() } else { format!("; {now} threads now") };
+    let differs = if now == found.threads { String::new() } else { format!("; now {now}") };
     eprintln!("sparsely: for {budget} an image: {}{differs}", describe(setting));
     Ok(setting.dial.clone())
 }

@@ -41,7 +41,8 @@ fn experts_and_layers_are_left_out_by_flags() {
     let some = eval(&["--experts", "0-2,5"]);
     assert_ne!(whole["loss"], some["loss"]);
     for layer in some["layers"].as_array().unwrap() {
-        let asked: Vec<_> = layer["asked"].as_array().unwrap().iter().map(|n| n.as_u64()).collect();
+        let asked: Vec<_> =
+            layer["asked"].as_array().unwrap().iter().map(serde_json::Value::as_u64).collect();
         let is_left_out: Vec<_> = asked.iter().map(|n| *n == Some(0)).collect();
         assert_eq!(is_left_out[3..], [true, true, false, true, true], "{layer}");
         assert_eq!(asked.iter().flatten().sum::<u64>(), 360 * 16 * 2);

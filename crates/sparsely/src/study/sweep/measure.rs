@@ -12,9 +12,9 @@ use crate::{Error, Result};
 use sparsely_tensor::{CrossEntropy, Slab};
 
 /// How often each setting's time is measured: as often as fits into the seconds, within this range.
-const ROUNDS: [usize; 2] = [3, 21];
+const ROUNDS: [usize; 2] = [3, 61];
 /// Seconds that measuring in turn should take.
-const TIMING_SECONDS: f64 = 60.0;
+const TIMING_SECONDS: f64 = 30.0;
 
 /// A trained model, and what its settings are measured on.
 pub struct Swept<'a> {

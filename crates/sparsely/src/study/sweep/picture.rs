@@ -54,28 +54,17 @@ impl Sweep {
         picture.svg()
     }
 
-    /// Points of a curve that compute the same, because capacities are whole numbers of seats, as one
-    /// point: the first, with the ring of any.
+    /// Makes points of a curve that compute the same, because capacities are whole numbers of seats,
+    /// one point.
     fn merge(&self, panel: &mut Panel, places: &mut BTreeMap<&str, Place>) {
         for curve in &mut panel.curves {
-            let mut merged: Vec<Point> = Vec::new();
-            for point in std::mem::take(&mut curve.points) {
-                match merged.last_mut() {
-                    Some(last) if self.compute_the_same(&last.arm, &point.arm) => {
-                        let factor = point.label.strip_prefix("C ").unwrap_or_default();
-                        let first = last.label.split('–').next().unwrap_or_default();
-                        if !factor.is_empty() {
-                            last.label = format!("{first}–{factor}");
-                        }
-                        let ring = places.get(&*point.arm).map_or(0, |place| place.ring);
-                        if let Some(place) = places.get_mut(&*last.arm) {
-                            place.ring = place.ring.max(ring);
-                        }
-                    }
-                    _ => merged.push(point),
+            curve.points.dedup_by(|next, first| {
+                let is_same = self.compute_the_same(&first.arm, &next.arm);
+                if is_same {
+                    join(first, next, places);
                 }
-            }
-            curve.points = merged;
+                is_same
+            });
         }
     }
 
@@ -83,6 +72,20 @@ impl Sweep {
         let named = |name: &str| self.settings.iter().find(|setting| setting.name == name);
         let told = |setting: &Setting| [setting.loss, setting.flops_per_image];
         named(one).map(told).is_some_and(|one| named(other).map(told) == Some(one))
+    }
+}
+
+/// The label of both on the first, at the place of the one with the thicker ring.
+fn join(first: &mut Point, next: &Point, places: &mut BTreeMap<&str, Place>) {
+    if let Some(factor) = next.label.strip_prefix("C ") {
+        let begin = first.label.split('–').next().unwrap_or_default();
+        first.label = format!("{begin}–{factor}");
+    }
+    let next = places.get(&*next.arm).copied();
+    if let (Some(first), Some(next)) = (places.get_mut(&*first.arm), next)
+        && next.ring > first.ring
+    {
+        *first = next;
     }
 }
 
@@ -101,10 +104,10 @@ mod tests {
         let points = vec![point("a", "C 0.3"), point("b", "C 0.2"), point("c", "C 0.1")];
         let curves = vec![Curve { label: "BPR".into(), points, is_scattered: false }];
         let mut panel = Panel { title: "K 1".into(), curves };
-        let ringed = Place { ring: 3, ..Place::default() };
+        let ringed = Place { ring: 3, x: 2.0, ..Place::default() };
         let mut places = BTreeMap::from([("a", Place::default()), ("b", ringed)]);
         sweep.merge(&mut panel, &mut places);
         assert_eq!(panel.curves[0].points, [point("a", "C 0.3–0.2"), point("c", "C 0.1")]);
-        assert_eq!(places["a"].ring, 3);
+        assert_eq!(places["a"], ringed);
     }
 }
