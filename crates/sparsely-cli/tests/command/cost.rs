@@ -190,8 +190,9 @@ fn a_plan_that_does_not_fit_says_why_and_exits_with_1() {
 
 #[test]
 fn what_cannot_be_counted_is_one_line() {
-    let names = "expected `digits`, or `vit-`, `vmoe-` or `soft-` with a size ti, s, b, l, h or 15b \
-                 and a patch, such as `vmoe-ti4` or `vit-s32`";
+    let names = "expected `digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` with a size ti, s, b, l, h \
+                 or 15b and a patch, such as `vmoe-ti4`, or blocks and width, such as `mobile-6x96` or \
+                 `vit-6x96/4`";
     refuses(
         &["vmoe-s3x"],
         &format!(
