@@ -30,6 +30,8 @@ pub enum Purpose {
     Bootstrap = 6,
     /// Choice of the training images that a smaller run keeps; the counter is 0.
     Subset = 7,
+    /// Order of the validation (counter 0) and test images (1).
+    EvalOrder = 8,
 }
 
 /// The generator for `purpose` at `counter` (a step, an epoch, an index) under `seed`.
