@@ -1,11 +1,13 @@
 //! What can be typed.
 
 mod cost;
+mod sweep;
 
 pub(crate) use cost::{ClusterArgs, CostArgs, PaperArg};
+pub(crate) use sweep::{BudgetArgs, SweepArgs};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
-use sparsely::moe::{Capacity, Dial, Group, Priority};
+use sparsely::moe::{Capacity, Dial, Group, Priority, Subset};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -81,6 +83,12 @@ pub(crate) struct DialArgs {
     /// Images that are routed together (such as 8), or `tokens:N`
     #[arg(long, value_parser = parse_group)]
     group: Option<Group>,
+    /// Experts that take part, such as 0-3,5
+    #[arg(long, value_name = "EXPERTS")]
+    experts: Option<Subset>,
+    /// Blocks whose MoE layer is left out, such as 5 (the first block is 0)
+    #[arg(long, value_name = "BLOCKS")]
+    skip_moe: Option<Subset>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -101,14 +109,11 @@ enum PriorityArg {
 impl DialArgs {
     /// Whether any routing was asked for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.k.is_none()
-            && self.capacity.is_none()
-            && self.priority.is_none()
-            && self.group.is_none()
+        self.asked() == Dial::default()
     }
 
-    /// `base` with what was asked for.
-    pub(crate) fn over(&self, base: Dial) -> Dial {
+    /// What was asked for.
+    pub(crate) fn asked(&self) -> Dial {
         let priority = self.priority.map(|priority| match priority {
             PriorityArg::Position => Priority::Position,
             PriorityArg::MaxGate => Priority::MaxGate,
@@ -116,10 +121,12 @@ impl DialArgs {
             PriorityArg::Learned => Priority::Learned,
         });
         Dial {
-            num_selected: self.k.or(base.num_selected),
-            capacity: self.capacity.or(base.capacity),
-            priority: priority.or(base.priority),
-            group: self.group.or(base.group),
+            num_selected: self.k,
+            capacity: self.capacity,
+            priority,
+            group: self.group,
+            experts: self.experts.clone(),
+            skip_moe: self.skip_moe.clone(),
         }
     }
 }
@@ -151,14 +158,16 @@ fn parse_group(text: &str) -> Result<Group, String> {
 pub(crate) struct EvalArgs {
     /// The run's folder
     pub(crate) run: PathBuf,
-    /// Which images
-    #[arg(long, default_value = "test")]
-    pub(crate) split: SplitArg,
+    /// Which images [default: test; validation for --sweep]
+    #[arg(long)]
+    pub(crate) split: Option<SplitArg>,
     /// Another data set with the same classes
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<String>,
     #[command(flatten)]
     pub(crate) dial: DialArgs,
+    #[command(flatten)]
+    pub(crate) sweep: SweepArgs,
     /// Images that are computed together
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<NonZeroUsize>,
@@ -197,6 +206,8 @@ pub(crate) struct PredictArgs {
     pub(crate) top: NonZeroUsize,
     #[command(flatten)]
     pub(crate) dial: DialArgs,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
     /// One line of JSON per image instead of text
     #[arg(long)]
     pub(crate) json: bool,

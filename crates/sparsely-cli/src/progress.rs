@@ -5,6 +5,7 @@ use sparsely::data::Dataset;
 use sparsely::eval::Evaluation;
 use sparsely::moe::RouterStats;
 use sparsely::train::{Observer, RunConfig, StepReport};
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -136,5 +137,42 @@ impl Observer for Progress {
             evaluation.loss,
             if is_best { "  (best so far, saved)" } else { "" }
         ));
+    }
+}
+
+/// Tells of a known number of steps on stderr, so that stdout is the answer alone.
+pub(crate) struct Steps {
+    bar: Option<ProgressBar>,
+    count: u64,
+    last_line: Cell<Instant>,
+}
+
+impl Steps {
+    pub(crate) fn new(count: u64) -> Steps {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}  {elapsed}");
+            let bar = ProgressBar::new(count).with_style(style.expect("a template of our own"));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Steps { bar, count, last_line: Cell::new(Instant::now()) }
+    }
+
+    /// Before a step, with `done` behind it.
+    pub(crate) fn at(&self, done: u64, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_string());
+            bar.set_position(done);
+        } else if self.last_line.get().elapsed() >= LINE_EVERY {
+            self.last_line.set(Instant::now());
+            eprintln!("{done}/{}  {what}", self.count);
+        }
+    }
+
+    /// Removes the bar.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

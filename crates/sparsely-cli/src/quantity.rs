@@ -33,6 +33,19 @@ fn value(text: &str, units: &[&str]) -> Option<f64> {
     Some(number.parse::<f64>().ok()? * scale)
 }
 
+/// Reads a time that the flag `--name` was given, such as `3ms` or `0.5 s`, in seconds.
+pub(crate) fn time(name: &str, text: &str) -> Result<f64> {
+    let units = [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)];
+    let mut scaled =
+        units.iter().filter_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)));
+    let seconds =
+        scaled.find_map(|(number, scale)| Some(number.trim().parse::<f64>().ok()? * scale));
+    match seconds {
+        Some(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(seconds),
+        _ => bail!("--{name}: expected a time above 0, such as 3ms, got `{text}`"),
+    }
+}
+
 /// Three or four digits and a prefix: `36.55 M`.
 pub(crate) fn short(value: f64) -> String {
     with_unit(value, "").trim_end().to_string()
@@ -82,6 +95,16 @@ mod tests {
         assert_eq!((rate("50GB/s"), rate("50GB"), rate("50Gb/s")), (Some(50e9), Some(50e9), None));
         let flops = |text: &str| parse("flops", text, &["", "FLOPS", "FLOP/s"], "400T").ok();
         assert_eq!((flops("400T"), flops("1PFLOPS"), flops("x")), (Some(4e14), Some(1e15), None));
+    }
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        let read = |text: &str| time("budget", text).ok();
+        assert_eq!([read("3ms"), read("0.5 s"), read("1s")], [Some(3e-3), Some(0.5), Some(1.0)]);
+        assert_eq!([read("250us"), read("250µs")], [Some(250.0 * 1e-6); 2]);
+        for wrong in ["3", "ms", "", "0ms", "-1ms", "3m", "infs", "NaNs", "3 ms s"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

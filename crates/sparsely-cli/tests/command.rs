@@ -6,6 +6,8 @@ mod bad_input;
 mod checkpoints;
 #[path = "command/cost.rs"]
 mod cost;
+#[path = "command/dial.rs"]
+mod dial;
 #[path = "command/interruption.rs"]
 mod interruption;
 #[path = "command/study.rs"]

@@ -4,7 +4,10 @@
 
 use sparsely::cost::{Call, ModelCost, Routed, forward_macs};
 use sparsely::model::{Classifier, ModelConfig, Output, Positions, Vit};
-use sparsely::moe::{Capacity, Dial, Group, MoeConfig, Placement, RouterConfig, TokenChoiceConfig};
+use sparsely::moe::router::{ExpertChoiceConfig, Slots, SoftConfig};
+use sparsely::moe::{
+    Capacity, Dial, Group, MoeConfig, Placement, RouterConfig, Subset, TokenChoiceConfig,
+};
 use sparsely::nn::Mode;
 use sparsely::rng::{Purpose, stream};
 use sparsely::train::preset;
@@ -93,10 +96,21 @@ fn measured(config: &ModelConfig, stats: &[(usize, sparsely::moe::RouterStats)])
     ModelCost::of(config, &call).unwrap()
 }
 
+/// Soft MoE, with a slot for each token and with three for each expert.
+fn soft_models() -> Vec<(&'static str, ModelConfig)> {
+    let soft = |slots| {
+        let mut config = sparse(2, Capacity::Unlimited, Group::Images { n: 1 });
+        let router = SoftConfig { slots, ..SoftConfig::default() };
+        config.moe.as_mut().unwrap().router = RouterConfig::Soft(router);
+        config
+    };
+    vec![("soft", soft(Slots::default())), ("soft 3", soft(Slots::Exact { n: 3 }))]
+}
+
 #[test]
 fn forward_macs_are_those_that_the_kernels_count() {
     let mut dropping = 0;
-    for (name, config) in models() {
+    for (name, config) in models().into_iter().chain(soft_models()) {
         let (counted, stats) = counting(&config, |vit, params, images| {
             let pool = Pool::new();
             let tape = Tape::inference(params, &pool);
@@ -110,7 +124,8 @@ fn forward_macs_are_those_that_the_kernels_count() {
 
 #[test]
 fn backward_macs_are_those_that_the_kernels_count() {
-    for (name, config) in models().into_iter().filter(|(_, c)| c.num_classes.is_some()) {
+    let models = models().into_iter().chain(soft_models());
+    for (name, config) in models.filter(|(_, config)| config.num_classes.is_some()) {
         let (counted, stats) = counting(&config, |vit, params, images| {
             let pool = Pool::new();
             let tape = Tape::recording(params, &pool);
@@ -194,6 +209,62 @@ fn expected_macs_of_dropless_routing_are_exact() {
         });
         assert_eq!(forward_macs(&config, &dial).unwrap() * BATCH as f64, counted as f64, "K {k}");
     }
+}
+
+fn subset(indices: &[usize]) -> Option<Subset> {
+    Some(Subset::new(indices.to_vec()).unwrap())
+}
+
+/// Experts and layers that are left out cost what the kernels say: by what the routers did, and
+/// where that is known beforehand, without running anything.
+#[test]
+fn macs_of_dialled_models_are_those_that_the_kernels_count() {
+    let image = Group::Images { n: 1 };
+    let choice = ExpertChoiceConfig { capacity: Capacity::factor(0.7), ..Default::default() };
+    let mut choosing = sparse(2, Capacity::Unlimited, image);
+    choosing.moe.as_mut().unwrap().router = RouterConfig::ExpertChoice(choice);
+    let soft = soft_models().remove(1).1;
+    let routers = [
+        ("dropless", sparse(2, Capacity::Unlimited, image), true),
+        ("dropping", sparse(2, Capacity::factor(0.5), image), false),
+        ("soft", soft, true),
+        ("expert choice", choosing, true),
+    ];
+    let dials = [
+        Dial { experts: subset(&[0, 1, 3]), ..Dial::default() },
+        Dial { skip_moe: subset(&[2]), ..Dial::default() },
+        Dial { skip_moe: subset(&[1, 2]), ..Dial::default() },
+        Dial { experts: subset(&[1, 2]), skip_moe: subset(&[1]), ..Dial::default() },
+    ];
+    for (name, config, is_known) in routers {
+        let whole = forward_macs(&config, &Dial::default()).unwrap();
+        for dial in &dials {
+            let (counted, stats) = counting(&config, |vit, params, images| {
+                let pool = Pool::new();
+                let tape = Tape::inference(params, &pool);
+                vit.forward(&tape, images, dial, &mut Mode::Eval).unwrap().stats
+            });
+            let call = Call { batch: BATCH, dial: dial.clone(), routed: Routed::Measured(&stats) };
+            let cost = ModelCost::of(&config, &call).unwrap();
+            assert_eq!(cost.macs(), counted, "{name}, {dial:?}");
+            assert_eq!(cost.params(), Vit::layout(&config).unwrap().num_params() as u64);
+            let expected = forward_macs(&config, dial).unwrap();
+            if is_known {
+                assert_eq!(expected * BATCH as f64, counted as f64, "{name}, {dial:?}");
+            }
+            assert!(dial.skip_moe.is_none() || expected < whole, "{name}, {dial:?}");
+        }
+    }
+}
+
+/// Three blocks of 16 tokens, D 24, F 40, E 4, K 2: the layer of a block has 16·24·4 MACs in the
+/// router, 32 rows · (2·24·40 + 24) in experts and combine: 1,536 + 62,208.
+#[test]
+fn a_skipped_layer_saves_its_router_and_its_experts() {
+    let config = sparse(2, Capacity::Unlimited, Group::Images { n: 1 });
+    let macs = |dial: &Dial| forward_macs(&config, dial).unwrap();
+    let skipped = Dial { skip_moe: subset(&[2]), ..Dial::default() };
+    assert_eq!(macs(&Dial::default()) - macs(&skipped), 63_744.0);
 }
 
 /// Every size at every patch, with and without experts, and the heads that presets do not have.

@@ -8,3 +8,5 @@ mod properties;
 mod slopes;
 #[path = "routers/state.rs"]
 mod state;
+#[path = "routers/subset.rs"]
+mod subset;

@@ -4,8 +4,19 @@ use super::DialArgs;
 use clap::{Args, ValueEnum};
 
 /// What is said about one model, and goes with no table of many.
-const MODEL: [&str; 9] =
-    ["model", "sets", "batch", "resolution", "k", "capacity", "priority", "group", "devices"];
+const MODEL: [&str; 11] = [
+    "model",
+    "sets",
+    "batch",
+    "resolution",
+    "devices",
+    "k",
+    "capacity",
+    "priority",
+    "group",
+    "experts",
+    "skip_moe",
+];
 
 #[derive(Args)]
 pub(crate) struct CostArgs {

@@ -125,7 +125,7 @@ fn seconds(router: RouterConfig, [s, e]: [usize; 2], calls: usize) -> Result<[f6
     let router = router.init(&mut init, [WIDTH, e, s]);
     let router_params = init.finish(0);
     let (x, pool, dial) = (tokens(s), Pool::new(), Dial::default());
-    let settings = RouteSettings { group_tokens: s, dial };
+    let settings = RouteSettings { group_tokens: s, dial: dial.clone() };
     let routing = median(calls, || {
         let tape = Tape::inference(&router_params, &pool);
         let x_td = tape.constant([s, WIDTH], &x)?;

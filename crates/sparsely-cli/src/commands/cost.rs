@@ -44,7 +44,7 @@ impl Subject {
             config.model.image_size = pixels;
         }
         config.model.validate()?;
-        let dial = dial(&args.dial, &config.model, Dial::default())?;
+        let dial = dial(&args.dial, &config.model, &Dial::default())?;
         let batch = config.train.batch_size;
         Ok(Subject { name: name.to_string(), model: config.model, dial, batch })
     }

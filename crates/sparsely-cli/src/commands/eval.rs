@@ -1,6 +1,6 @@
 //! `sparsely eval`.
 
-use super::{Trained, dial};
+use super::{Trained, dial, sweep};
 use crate::args::{EvalArgs, SplitArg};
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -9,13 +9,14 @@ use sparsely::eval::{Evaluation, SavedModel, evaluate};
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
-    let Trained { mut config, saved, model, params } = Trained::load(&args.run)?;
+    let mut trained = Trained::load(&args.run)?;
+    let Trained { config, saved, model, .. } = &mut trained;
     if let Some(data) = &args.data {
         config.data.source.clone_from(data);
     } else if config.data.source.is_empty() {
         bail!("the model was imported without images: name a folder with --data");
     }
-    config.eval.dial = dial(&args.dial, model.config(), config.eval.dial)?;
+    let dial = dial(&args.dial, model.config(), &config.eval.dial)?;
     if let Some(batch) = args.batch {
         config.eval.batch_size = batch.get();
     }
@@ -30,13 +31,19 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
             dataset.channels
         );
     }
-    check_classes(&saved, &dataset.class_names)?;
-    let (name, split) = match args.split {
+    check_classes(saved, &dataset.class_names)?;
+    let unless_told = if args.sweep.sweep { SplitArg::Validation } else { SplitArg::Test };
+    let (name, split) = match args.split.unwrap_or(unless_told) {
         SplitArg::Train => ("train", &dataset.train),
         SplitArg::Validation => ("validation", &dataset.validation),
         SplitArg::Test => ("test", &dataset.test),
     };
-    let evaluation = evaluate(&model, &params, split, &config.eval, config.train.loss.into())?;
+    if args.sweep.sweep {
+        return sweep::run(args, &trained, (name, split));
+    }
+    config.eval.dial = dial;
+    let Trained { config, saved, model, params } = &trained;
+    let evaluation = evaluate(model, params, split, &config.eval, config.train.loss.into())?;
     if args.json {
         let mut line = json!({ "split": name, "step": saved.step });
         line.as_object_mut().expect("an object").extend(fields(&evaluation));

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
         );
     }
     // Routed as the configuration says: that is what is compared.
-    let dial = dial(&args.dial, model.config(), Dial::default())?;
+    let dial = dial(&args.dial, model.config(), &Dial::default())?;
     let pool = Pool::new();
     let tape = Tape::inference(&params, &pool);
     let logits = model.forward(&tape, &input.values, &dial, &mut Mode::Eval)?.logits_bv;

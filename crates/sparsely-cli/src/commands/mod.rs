@@ -9,6 +9,7 @@ pub(crate) mod import;
 pub(crate) mod logits;
 pub(crate) mod predict;
 pub(crate) mod study;
+mod sweep;
 pub(crate) mod train;
 
 use crate::args::DialArgs;
@@ -38,17 +39,22 @@ impl Trained {
     }
 }
 
-/// `base` with the routing that was asked for; refused for a model without experts.
-pub(crate) fn dial(args: &DialArgs, model: &ModelConfig, base: Dial) -> Result<Dial> {
-    let asked = args.over(Dial::default());
-    match &model.moe {
-        None if !args.is_empty() => bail!("routing was asked of a dense model: it has no experts"),
-        None => {}
-        Some(moe) => {
-            if let Some(reason) = moe.router.refusal(&asked) {
-                bail!("{reason}");
-            }
-        }
+/// Version and commit.
+pub(crate) fn program() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("SPARSELY_COMMIT") {
+        Some(commit) => format!("sparsely {version} ({commit})"),
+        None => format!("sparsely {version}"),
     }
-    Ok(args.over(base))
+}
+
+/// `base` with the routing that was asked for; refused for a model without experts.
+pub(crate) fn dial(args: &DialArgs, model: &ModelConfig, base: &Dial) -> Result<Dial> {
+    if model.moe.is_none() && !args.is_empty() {
+        bail!("routing was asked of a dense model: it has no experts");
+    }
+    if let Some(reason) = model.dial_problem(&args.asked()) {
+        bail!("{reason}");
+    }
+    Ok(args.asked().over(base))
 }

@@ -1,6 +1,6 @@
 //! `sparsely predict`.
 
-use super::{Trained, dial};
+use super::{Trained, dial, sweep};
 use crate::ERROR;
 use crate::args::PredictArgs;
 use anyhow::Result;
@@ -11,8 +11,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &PredictArgs) -> Result<ExitCode> {
-    let Trained { mut config, saved, model, params } = Trained::load(&args.run)?;
-    config.eval.dial = dial(&args.dial, model.config(), config.eval.dial)?;
+    let mut trained = Trained::load(&args.run)?;
+    trained.config.eval.dial = match &args.budget.budget {
+        Some(budget) => sweep::within_budget(&args.run, &trained, budget)?,
+        None => dial(&args.dial, trained.model.config(), &trained.config.eval.dial)?,
+    };
+    let Trained { config, saved, model, params } = &trained;
     let (size, channels) = (saved.model.image_size, saved.model.channels);
 
     // A file that cannot be read must not take the others' answers with it.
@@ -30,7 +34,7 @@ pub(crate) fn run(args: &PredictArgs) -> Result<ExitCode> {
         }
     }
     let loss = config.train.loss.into();
-    let answers = class_probabilities(&model, &params, &pixels, &config.eval, loss)?;
+    let answers = class_probabilities(model, params, &pixels, &config.eval, loss)?;
     for (path, probabilities) in images.into_iter().zip(&answers) {
         answer(path, probabilities, &saved.class_names, args);
     }

@@ -1,5 +1,6 @@
 //! `sparsely study`.
 
+use super::program;
 use super::train::stop_on_signals;
 use crate::NO;
 use crate::args::StudyArgs;
@@ -62,15 +63,6 @@ pub(crate) fn run(args: &StudyArgs) -> Result<ExitCode> {
     }
     tell_answers(&plan, &report(&plan, &folder)?, &folder);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Version and commit.
-fn program() -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    match option_env!("SPARSELY_COMMIT") {
-        Some(commit) => format!("sparsely {version} ({commit})"),
-        None => format!("sparsely {version}"),
-    }
 }
 
 /// Whole seconds of a time such as `60m`.

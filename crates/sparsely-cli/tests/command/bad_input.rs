@@ -13,7 +13,7 @@ fn refuses(args: &[&str], line: &str) {
 }
 
 /// A folder of two classes with four 8×8 images each; its path.
-fn class_folders(folder: &Path) -> std::path::PathBuf {
+pub(crate) fn class_folders(folder: &Path) -> std::path::PathBuf {
     let data = folder.join("data");
     for class in ["cat", "dog"] {
         fs::create_dir_all(data.join(class)).unwrap();

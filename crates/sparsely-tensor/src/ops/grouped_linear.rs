@@ -68,6 +68,24 @@ impl RowGroups {
         }
     }
 
+    /// The same groups as groups `indices`, which ascend, of `num_groups`; the others are empty.
+    ///
+    /// # Errors
+    /// If there is not one index below `num_groups` for each group, or they do not ascend.
+    pub fn among(&self, indices: &[usize], num_groups: usize) -> Result<RowGroups> {
+        let ascends = indices.windows(2).all(|pair| pair[0] < pair[1]);
+        let fits = indices.last().is_none_or(|last| *last < num_groups);
+        if !ascends || !fits || indices.len() != self.num_groups() {
+            let expected = format!("{} ascending indices below {num_groups}", self.num_groups());
+            return Err(Error::shape("row groups among others", expected, format!("{indices:?}")));
+        }
+        let mut counts = vec![0; num_groups];
+        for (group, index) in indices.iter().enumerate() {
+            counts[*index] = self.group(group).len();
+        }
+        Ok(RowGroups { offsets: running_sum(counts.into_iter()), ..self.clone() })
+    }
+
     /// Number of groups.
     pub fn num_groups(&self) -> usize {
         self.offsets.len() - 1

@@ -113,33 +113,38 @@ impl Sizes {
             let expected = "routing groups of at least one token".into();
             return Err(Error::Argument { op: "cost", expected, got: "0".into() });
         }
-        let load = Load::of(choice, moe.num_experts, [tokens, group], (block, call))?;
+        let left = call.dial.num_experts(moe.num_experts);
+        let load = if call.dial.skips(block) {
+            Load::NONE
+        } else {
+            Load::of(choice, left, [tokens, group], (block, call))?
+        };
         let part = |part| PartCost::new(Some(block), part);
         let [router, dispatch] = match choice {
             Choice::Tokens { noisy, .. } | Choice::Experts { noisy, .. } => {
-                self.token_choice(moe, load, noisy, part)
+                self.token_choice([moe.num_experts, left], load, noisy, part)
             }
-            Choice::Slots { p } => self.slots((moe.num_experts * p) as u64, load, part),
+            Choice::Slots { p } => self.slots([moe.num_experts * p, left * p], load, part),
         };
-        let experts_per_token = choice.experts_per_token(moe.num_experts);
+        let experts_per_token = choice.experts_per_token(left);
         Ok([router, dispatch, self.experts(moe, load, experts_per_token, part(Part::Experts))])
     }
 
     /// Scores `x W`, W `[D, E]`; rows are gathered as experts read them, and the combine is a gated
-    /// sum of N rows over the residual.
+    /// sum of N rows over the residual. All E experts are scored, those that take part are chosen from.
     fn token_choice(
         &self,
-        moe: &MoeConfig,
+        experts: [usize; 2],
         load: Load,
         noisy: bool,
         part: impl Fn(Part) -> PartCost,
     ) -> [PartCost; 2] {
-        let (t, d, e) = (self.b * self.l, self.d, moe.num_experts as u64);
+        let (t, d, [e, left]) = (self.b * self.l, self.d, experts.map(|e| e as u64));
         let router = part(Part::Router)
             .with_params(d * e)
             .keeping(t * d + t * e * if noisy { 2 } else { 1 })
             .product([t, d, e])
-            .softmax(t * e)
+            .softmax(t * left)
             .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e);
         let mut dispatch = part(Part::Dispatch).residual(t * d);
         dispatch = dispatch.keeping(load.rows); // gates
@@ -149,22 +154,30 @@ impl Sizes {
     }
 
     /// Soft MoE (arXiv 2308.00951, section 2): scores of normalised tokens and `mu [D, E, P]` times
-    /// `scale`; each of the E·P `slots` of a group is a mean over tokens, each output one over slots.
-    fn slots(&self, slots: u64, load: Load, part: impl Fn(Part) -> PartCost) -> [PartCost; 2] {
-        let (t, d) = (self.b * self.l, self.d);
+    /// `scale`; each of the slots of a group is a mean over tokens, each output one over slots. All E·P
+    /// are scored, those of the experts that take part are `left`.
+    fn slots(
+        &self,
+        slots: [usize; 2],
+        load: Load,
+        part: impl Fn(Part) -> PartCost,
+    ) -> [PartCost; 2] {
+        let (t, d, [slots, left]) = (self.b * self.l, self.d, slots.map(|n| n as u64));
         let router = part(Part::Router)
             .with_params(d * slots + 1)
             .norm(t, d)
             .keeping(2 * t * slots)
             .product([t, d, slots])
-            .softmax(2 * t * slots);
+            .softmax(2 * t * left);
         // One product for all groups each, since a token meets its own group's slots alone. The
         // experts' inputs and outputs are kept.
-        let dispatch = part(Part::Dispatch)
-            .product([t, d, slots])
-            .product([t, slots, d])
+        let mut dispatch = part(Part::Dispatch)
+            .product([t, d, left])
+            .product([t, left, d])
             .keeping(2 * load.rows * d)
             .residual(t * d);
+        // Each slot's output comes with a weight of 1, as a routed pair's comes with its gate.
+        dispatch.macs += load.rows * d;
         [router, dispatch]
     }
 

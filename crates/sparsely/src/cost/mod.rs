@@ -51,12 +51,12 @@ pub fn forward_flops(config: &ModelConfig, dial: &Dial) -> Result<f64> {
 /// # Errors
 /// As [`forward_macs`].
 pub fn training_flops(config: &ModelConfig, dial: &Dial, batch: usize) -> Result<f64> {
-    Ok(ModelCost::of(config, &Call { dial: *dial, ..Call::balanced(batch) })?.training_flops()
-        as f64)
+    Ok(ModelCost::of(config, &Call { dial: dial.clone(), ..Call::balanced(batch) })?
+        .training_flops() as f64)
 }
 
 /// The cost of the smallest batch that whole groups fill.
 fn one_group(config: &ModelConfig, dial: &Dial) -> Result<ModelCost> {
     let batch = call::group_images(config, dial)?;
-    ModelCost::of(config, &Call { dial: *dial, ..Call::balanced(batch) })
+    ModelCost::of(config, &Call { dial: dial.clone(), ..Call::balanced(batch) })
 }

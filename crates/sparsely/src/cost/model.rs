@@ -46,6 +46,7 @@ impl ModelCost {
         call: &Call<'_>,
     ) -> Result<ModelCost> {
         config.validate()?;
+        config.check_skipped(&call.dial)?;
         if call.batch == 0 {
             let expected = "a batch of at least 1 image".into();
             return Err(Error::Argument { op: "cost", expected, got: "0".into() });
@@ -56,13 +57,17 @@ impl ModelCost {
         let mut parts = vec![sizes.embedding(config)];
         for block in 0..config.depth {
             parts.extend(sizes.attention(config, block));
-            parts.push(sizes.norm(Some(block)));
+            let mut feed_forward = vec![sizes.norm(Some(block))];
             match (&config.moe, choice) {
                 (Some(moe), Some(choice)) if moe_blocks.contains(&block) => {
-                    parts.extend(sizes.moe(moe, choice, (block, call))?);
+                    feed_forward.extend(sizes.moe(moe, choice, (block, call))?);
                 }
-                _ => parts.push(sizes.mlp(config, block)),
+                _ => feed_forward.push(sizes.mlp(config, block)),
             }
+            if call.dial.skips(block) {
+                feed_forward = feed_forward.into_iter().map(PartCost::left_out).collect();
+            }
+            parts.extend(feed_forward);
         }
         parts.push(sizes.norm(None));
         parts.extend(sizes.top(config));

@@ -90,6 +90,11 @@ impl PartCost {
         }
     }
 
+    /// The same part where a call leaves it out: its parameters alone.
+    pub(super) fn left_out(self) -> PartCost {
+        PartCost { params: self.params, ..PartCost::new(self.block, self.part) }
+    }
+
     /// FLOPs of the forward pass.
     pub fn flops(&self) -> u64 {
         2 * self.macs + self.elementwise_flops

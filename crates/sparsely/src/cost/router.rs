@@ -38,7 +38,7 @@ impl Choice {
     /// # Errors
     /// If K is not in 1..=E, or the router does not have what the dial asks for.
     pub fn of(moe: &MoeConfig, dial: &Dial, length: usize) -> Result<Choice> {
-        moe.router.check_dial(dial)?;
+        moe.router.check_dial(dial, moe.num_experts)?;
         let noisy = moe.router.noise_std() > 0.0;
         let capacity = moe.router.capacity_under(dial).unwrap_or(Capacity::Unlimited);
         let k = match &moe.router {
@@ -47,16 +47,18 @@ impl Choice {
                 return Ok(Choice::Slots { p: p.map_err(Error::config)? });
             }
             // As many as are aimed at.
-            RouterConfig::Relu(router) => (router.num_selected.round() as usize).max(1),
+            RouterConfig::Relu(router) => {
+                (router.num_selected.round() as usize).clamp(1, dial.num_experts(moe.num_experts))
+            }
             router => match router.num_selected() {
                 None => return Ok(Choice::Experts { capacity, noisy }),
                 Some(k) => dial.num_selected.unwrap_or(k),
             },
         };
-        if k == 0 || k > moe.num_experts {
+        if k == 0 || k > dial.num_experts(moe.num_experts) {
             return Err(Error::Argument {
                 op: "cost",
-                expected: format!("1 to {} selected experts per token", moe.num_experts),
+                expected: dial.selected_range(moe.num_experts),
                 got: format!("{k}"),
             });
         }
@@ -101,7 +103,10 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// The load of the layer of `block`, for `tokens` tokens in groups of `group` and, where that
+    /// That of a layer that is left out.
+    pub(super) const NONE: Load = Load { rows: 0, experts: 0 };
+
+    /// The load of the layer of `block` among the experts that take part, for `tokens` tokens in groups of `group` and, where that
     /// does not divide them, a smaller last one.
     pub(super) fn of(
         choice: Choice,

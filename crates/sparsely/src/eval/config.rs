@@ -51,6 +51,7 @@ impl EvalConfig {
             group_tokens: group.tokens(model.length()),
             place: "eval.dial",
         });
+        problems.extend(model.skip_problem(&self.dial));
         problems.extend(self.group_images(model).err().map(|error| error.to_string()));
         problems
     }

@@ -80,7 +80,7 @@ pub fn evaluate(
     let unit = config.group_images(model.config())?;
     for batch in sequential(split, config.batch_size.next_multiple_of(unit))? {
         let batch = batch?;
-        for (images, dial) in parts(batch.len(), unit, config.dial) {
+        for (images, dial) in parts(batch.len(), unit, &config.dial) {
             tally.add(model, params, &pool, &slice(&batch, images), &dial, loss)?;
         }
     }
@@ -91,11 +91,11 @@ pub fn evaluate(
 pub(super) fn parts(
     images: usize,
     unit: usize,
-    dial: Dial,
-) -> impl Iterator<Item = (Range<usize>, Dial)> {
+    dial: &Dial,
+) -> impl Iterator<Item = (Range<usize>, Dial)> + use<> {
     let rest = images % unit;
-    let small = Dial { group: Some(Group::Images { n: rest }), ..dial };
-    let parts = [(0..images - rest, dial), (images - rest..images, small)];
+    let small = Dial { group: Some(Group::Images { n: rest }), ..dial.clone() };
+    let parts = [(0..images - rest, dial.clone()), (images - rest..images, small)];
     parts.into_iter().filter(|(range, _)| !range.is_empty())
 }
 
@@ -228,7 +228,7 @@ pub fn class_probabilities(
     let mut probabilities = Vec::new();
     let (pixels, unit) = (model.config().image_pixels(), config.group_images(model.config())?);
     for batch in images_bhwc.chunks(config.batch_size.next_multiple_of(unit) * pixels) {
-        for (images, dial) in parts(batch.len() / pixels, unit, config.dial) {
+        for (images, dial) in parts(batch.len() / pixels, unit, &config.dial) {
             let images = &batch[images.start * pixels..images.end * pixels];
             let tape = Tape::inference(params, &pool);
             let logits_bv = model.forward(&tape, images, &dial, &mut Mode::Eval)?.logits_bv;

@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use sparsely_tensor::{Pool, Slab, Tape};
 use std::time::Instant;
 
+/// Where each round begins, as a share of the subjects from the one before: everywhere equally often.
+const GOLDEN: f64 = 0.618;
+
 /// A model under a dial.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Subject<'a> {
     /// The model.
     pub model: &'a Vit,
@@ -26,7 +29,7 @@ pub struct Subject<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageCost {
-    /// Median over rounds.
+    /// Median over rounds, each as long as it would be if the machine were as fast as in a typical one.
     pub seconds: f64,
     /// First and third quartile over rounds.
     pub seconds_quartiles: [f64; 2],
@@ -46,7 +49,9 @@ pub struct TimingConfig {
 
 /// The cost of an image for each subject. In each round all subjects see the same batch of the
 /// split, one after the other, so that a slow moment of the machine is not one subject's
-/// misfortune; the first is another one each time. Of an empty split costs are 0.
+/// misfortune; the first is another one each time. Speed may change for minutes (a clock, a neighbour
+/// on the same core): a subject's time in a round is divided by how slow the round was for all the
+/// others. Of an empty split costs are 0.
 ///
 /// # Errors
 /// If an image cannot be decoded or the routing cannot work.
@@ -70,23 +75,46 @@ pub fn cost_in_turn(
     let batches = sequential(split, batch_size)?.take(whole.min(config.rounds + 1));
     let batches = batches.collect::<Result<Vec<Batch>>>()?;
     let mut samples = vec![Vec::new(); subjects.len()];
+    let step = ((GOLDEN * subjects.len() as f64).round() as usize).max(1);
     for round in 0..=config.rounds {
         let Some(batch) = batches.get(round % batches.len().max(1)) else { break };
         for turn in 0..subjects.len() {
-            let which = (turn + round) % subjects.len();
+            let which = (turn + round * step) % subjects.len();
             let sample = sample(&subjects[which], batch, &pool, meter)?;
             if round > 0 {
                 samples[which].push(sample);
             }
         }
     }
-    Ok(samples.iter().map(|samples| ImageCost::of(samples)).collect())
+    let seconds: Vec<Vec<f64>> = samples
+        .iter()
+        .map(|samples| samples.iter().map(|[seconds, _]| *seconds).collect())
+        .collect();
+    let steadied = (0..subjects.len()).map(|which| steadied(&seconds, which));
+    Ok(steadied.zip(&samples).map(|(seconds, samples)| ImageCost::of(seconds, samples)).collect())
+}
+
+/// The times of one subject `[round]`, without what slowed all the others down: of times
+/// `[subject][round]`.
+fn steadied(seconds: &[Vec<f64>], which: usize) -> Vec<f64> {
+    let own = &seconds[which];
+    let others = |round: usize| -> f64 {
+        let others = seconds.iter().enumerate().filter(|(other, _)| *other != which);
+        others.map(|(_, rounds)| rounds[round]).sum()
+    };
+    let others: Vec<f64> = (0..own.len()).map(others).collect();
+    let mut sorted = others.clone();
+    sorted.sort_by(f64::total_cmp);
+    let typical = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    let steady =
+        |(own, others): (&f64, &f64)| if *others > 0.0 { own * typical / others } else { *own };
+    own.iter().zip(&others).map(steady).collect()
 }
 
 /// Seconds and joules of an image.
 fn sample(subject: &Subject<'_>, batch: &Batch, pool: &Pool, meter: &Meter) -> Result<[f64; 2]> {
     let unit = super::config::group_images(subject.model.config(), subject.dial.group)?;
-    let parts: Vec<_> = parts(batch.len(), unit, subject.dial)
+    let parts: Vec<_> = parts(batch.len(), unit, &subject.dial)
         .map(|(images, dial)| (slice(batch, images), dial))
         .collect();
     let (mark, begin) = (meter.mark()?, Instant::now());
@@ -100,8 +128,7 @@ fn sample(subject: &Subject<'_>, batch: &Batch, pool: &Pool, meter: &Meter) -> R
 }
 
 impl ImageCost {
-    fn of(samples: &[[f64; 2]]) -> ImageCost {
-        let mut seconds: Vec<f64> = samples.iter().map(|[seconds, _]| *seconds).collect();
+    fn of(mut seconds: Vec<f64>, samples: &[[f64; 2]]) -> ImageCost {
         seconds.sort_by(f64::total_cmp);
         let at = |share: f64| {
             seconds.get((share * seconds.len() as f64) as usize).copied().unwrap_or(0.0)
@@ -121,8 +148,20 @@ mod tests {
 
     #[test]
     fn time_is_told_by_order_statistics_and_energy_by_the_mean() {
-        let samples: Vec<_> = [3.0, 1.0, 9.0, 5.0, 8.0].map(|s| [s, 2.0 * s]).to_vec();
-        let cost = ImageCost::of(&samples);
+        let seconds = [3.0, 1.0, 9.0, 5.0, 8.0];
+        let cost = ImageCost::of(seconds.to_vec(), &seconds.map(|s| [s, 2.0 * s]));
         assert_eq!((cost.seconds, cost.seconds_quartiles, cost.joules), (5.0, [3.0, 8.0], 10.4));
+    }
+
+    #[test]
+    fn what_slows_all_down_is_nobodys_time() {
+        // Rounds at full, half and full speed; in the last the first subject alone is slower.
+        let seconds = [vec![1.0, 2.0, 1.5], vec![2.0, 4.0, 2.0], vec![3.0, 6.0, 3.0]];
+        // The others take 5, 10, 5: typically 5.
+        assert_eq!(steadied(&seconds, 0), [1.0, 1.0, 1.5]);
+        // 4, 8, 4.5: typically 4.5.
+        assert_eq!(steadied(&seconds, 1), [2.25, 2.25, 2.0]);
+        // A subject without others has the times that it took.
+        assert_eq!(steadied(&seconds[..1], 0), seconds[0]);
     }
 }

@@ -1,7 +1,7 @@
 //! A vision transformer as a value.
 
-use crate::moe::router::Asked;
-use crate::moe::{Dial, Group, MoeConfig};
+use crate::moe::router::{Asked, experts_problem};
+use crate::moe::{Dial, Group, MoeConfig, Subset};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +122,38 @@ impl ModelConfig {
     pub fn moe_blocks(&self) -> Result<Vec<usize>> {
         let resolve = |moe: &MoeConfig| moe.placement.resolve(self.depth);
         self.moe.as_ref().map_or(Ok(Vec::new()), resolve).map_err(Error::config)
+    }
+
+    /// Refuses a dial that skips a block without a MoE layer.
+    ///
+    /// # Errors
+    /// Which blocks have one.
+    pub fn check_skipped(&self, dial: &Dial) -> Result<()> {
+        self.skip_problem(dial).map_or(Ok(()), |problem| Err(Error::config(problem)))
+    }
+
+    /// What cannot work about a dial, where the model has experts: one sentence.
+    pub fn dial_problem(&self, dial: &Dial) -> Option<String> {
+        let moe = self.moe.as_ref()?;
+        let problem = moe.router.refusal(dial).or_else(|| experts_problem(dial, moe.num_experts));
+        problem.or_else(|| self.skip_problem(dial))
+    }
+
+    pub(crate) fn skip_problem(&self, dial: &Dial) -> Option<String> {
+        let asked = dial.skip_moe.as_ref()?;
+        let blocks = match self.moe_blocks() {
+            Ok(blocks) => blocks,
+            Err(problem) => return Some(problem.to_string()),
+        };
+        let missing = asked.indices().iter().find(|block| !blocks.contains(block))?;
+        let there = match Subset::new(blocks) {
+            Ok(blocks) => format!("MoE layers are in blocks {blocks}"),
+            Err(_) => "there is no MoE layer at all".into(),
+        };
+        Some(format!(
+            "block {missing} has no MoE layer to skip: {there} of 0 to {}",
+            self.depth - 1
+        ))
     }
 
     /// Checks the whole of it.

@@ -49,7 +49,7 @@ pub struct Output<'t> {
     pub features_bd: Var<'t>,
     /// Auxiliary losses with their weights, summed over MoE layers by the caller.
     pub losses: Vec<(Var<'t>, f32)>,
-    /// One for each MoE layer, with its block's index.
+    /// One for each MoE layer that was not left out, with its block's index.
     pub stats: Vec<(usize, RouterStats)>,
 }
 
@@ -153,9 +153,11 @@ impl Vit {
         dial: &Dial,
         mode: &mut Mode<'_>,
     ) -> Result<Output<'t>> {
+        self.config.check_skipped(dial)?;
         let mut x_bld = self.embed(tape, images_bhwc, mode)?;
         let (mut losses, mut stats) = (Vec::new(), Vec::new());
         for (i, block) in self.blocks.iter().enumerate() {
+            let dial = (!dial.skips(i)).then_some(dial);
             x_bld = block.forward(&x_bld, self.config.dropout, dial, mode, |output| {
                 losses.extend(output.losses);
                 stats.push((i, output.stats));
@@ -230,20 +232,24 @@ impl Vit {
 }
 
 impl Block {
-    /// x += MHA(LN(x)); x += MLP-or-MoE(LN(x)). `take` gets what a MoE layer returns.
+    /// x += MHA(LN(x)); x += MLP-or-MoE(LN(x)). `take` gets what a MoE layer returns; without a dial a
+    /// MoE layer is left out.
     fn forward<'t>(
         &self,
         x_bld: &Var<'t>,
         rate: f32,
-        dial: &Dial,
+        dial: Option<&Dial>,
         mode: &mut Mode<'_>,
         take: impl FnOnce(MoeOutput<'t>) -> Var<'t>,
     ) -> Result<Var<'t>> {
         let x_bld = self.attention.forward(&self.norm_0.forward(x_bld)?, x_bld, rate, mode)?;
-        let normed_bld = self.norm_1.forward(&x_bld)?;
-        match &self.feed_forward {
-            FeedForward::Dense(mlp) => mlp.forward(&normed_bld, &x_bld, mode),
-            FeedForward::Moe(moe) => Ok(take(moe.forward(&normed_bld, &x_bld, dial, mode)?)),
+        let normed_bld = || self.norm_1.forward(&x_bld);
+        match (&self.feed_forward, dial) {
+            (FeedForward::Dense(mlp), _) => mlp.forward(&normed_bld()?, &x_bld, mode),
+            (FeedForward::Moe(moe), Some(dial)) => {
+                Ok(take(moe.forward(&normed_bld()?, &x_bld, dial, mode)?))
+            }
+            (FeedForward::Moe(_), None) => Ok(x_bld),
         }
     }
 }

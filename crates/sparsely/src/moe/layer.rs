@@ -1,14 +1,14 @@
 //! The layer is one sentence: route, dispatch, experts, combine.
 
 use super::router::{Learned, RouteSettings, Router};
-use super::{Capacity, Experts, Group, MoeConfig, Priority, RouterConfig, RouterStats};
+use super::{Capacity, Experts, Group, MoeConfig, Priority, RouterConfig, RouterStats, Subset};
 use crate::nn::{Initializer, Mlp, Mode};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sparsely_tensor::{Slab, Var};
 
 /// What may change from call to call of a trained model; `None` keeps what it was trained with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dial {
     /// K.
@@ -23,6 +23,45 @@ pub struct Dial {
     /// Which tokens compete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
+    /// The experts that take part in every layer, as if the router had no columns for the others.
+    /// A capacity factor counts those that take part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<Subset>,
+    /// Blocks whose MoE layer is left out, shared experts and the norm before it too: what comes
+    /// into it is passed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_moe: Option<Subset>,
+}
+
+impl Dial {
+    /// `base` with what is set here.
+    pub fn over(&self, base: &Dial) -> Dial {
+        Dial {
+            num_selected: self.num_selected.or(base.num_selected),
+            capacity: self.capacity.or(base.capacity),
+            priority: self.priority.or(base.priority),
+            group: self.group.or(base.group),
+            experts: self.experts.clone().or_else(|| base.experts.clone()),
+            skip_moe: self.skip_moe.clone().or_else(|| base.skip_moe.clone()),
+        }
+    }
+
+    /// How many of `e` experts take part.
+    pub fn num_experts(&self, e: usize) -> usize {
+        self.experts.as_ref().map_or(e, Subset::len)
+    }
+
+    /// Whether the MoE layer of `block` is left out.
+    pub fn skips(&self, block: usize) -> bool {
+        self.skip_moe.as_ref().is_some_and(|blocks| blocks.contains(block))
+    }
+
+    /// Which K may be asked for of `e` experts, for messages.
+    pub(crate) fn selected_range(&self, e: usize) -> String {
+        let left = self.num_experts(e);
+        let why = if left < e { ", as many as take part" } else { "" };
+        format!("1 to {left} selected experts per token{why}")
+    }
 }
 
 /// Experts in the place of a block's dense MLP.
@@ -31,6 +70,7 @@ pub struct MoeLayer {
     experts: Experts,
     /// Those that every token visits.
     shared: Vec<Mlp>,
+    num_experts: usize,
     group: Group,
     routes_by: RouterConfig,
     through_bf16: bool,
@@ -59,6 +99,7 @@ impl MoeLayer {
                 router,
                 experts,
                 shared: shared.collect(),
+                num_experts: e,
                 group: config.group,
                 routes_by: config.router,
                 through_bf16: config.through_bf16,
@@ -69,7 +110,8 @@ impl MoeLayer {
     /// residual + Σ_e gate_e · expert_e(x): `[B, L, D]` → `[B, L, D]`.
     ///
     /// # Errors
-    /// If the groups do not divide the tokens, or an expert has no seat.
+    /// If the groups do not divide the tokens, an expert has no seat, or the dial does not go with the
+    /// layer.
     pub fn forward<'t>(
         &self,
         x_bld: &Var<'t>,
@@ -78,12 +120,14 @@ impl MoeLayer {
         mode: &mut Mode<'_>,
     ) -> Result<MoeOutput<'t>> {
         let [b, l, d] = x_bld.dims("MoeLayer::forward")?;
-        self.routes_by.check_dial(dial)?;
+        self.routes_by.check_dial(dial, self.num_experts)?;
         let group = dial.group.unwrap_or(self.group);
-        let settings = RouteSettings { group_tokens: group_tokens(group, b, l)?, dial: *dial };
+        let settings =
+            RouteSettings { group_tokens: group_tokens(group, b, l)?, dial: dial.clone() };
         let x_td = x_bld.reshape([b * l, d])?;
 
         let routing = self.router.route(&x_td, &settings, mode)?.through_bf16(self.through_bf16);
+        let routing = routing.among(dial.experts.as_ref(), self.num_experts)?;
         let mut residual_td = residual_bld.reshape([b * l, d])?;
         for expert in &self.shared {
             residual_td = expert.forward(&x_td, &residual_td, mode)?;

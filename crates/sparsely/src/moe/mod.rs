@@ -9,6 +9,7 @@ pub mod router;
 mod routing;
 pub mod selection;
 mod stats;
+mod subset;
 
 pub use capacity::{Capacity, Order, Priority, Rounding, Seat, Seating};
 pub use config::{ExpertInit, Group, MoeConfig, Placement};
@@ -18,3 +19,4 @@ pub use loss::{gshard_loss, importance_loss, load_loss, z_loss};
 pub use router::{LossWeights, RouterConfig, TokenChoiceConfig};
 pub use routing::{Mixing, Routing};
 pub use stats::RouterStats;
+pub use subset::Subset;

@@ -1,6 +1,6 @@
 //! Who meets whom, with what weight: the one noun that every router returns.
 
-use super::RouterStats;
+use super::{RouterStats, Subset};
 use crate::Result;
 use sparsely_tensor::{Activation, GroupedWeights, RowGroups, Tape, Var};
 use std::sync::Arc;
@@ -49,6 +49,18 @@ impl<'t> Routing<'t> {
     /// The same, dispatching and combining through bf16 or not.
     pub fn through_bf16(self, through_bf16: bool) -> Routing<'t> {
         Routing { through_bf16, ..self }
+    }
+
+    /// The same where the router's experts are only those of `experts` among `num_experts`; the
+    /// others get no rows.
+    ///
+    /// # Errors
+    /// If they are not as many as the router's.
+    pub fn among(self, experts: Option<&Subset>, num_experts: usize) -> Result<Routing<'t>> {
+        let Some(experts) = experts else { return Ok(self) };
+        let rows = Arc::new(self.rows.among(experts.indices(), num_experts)?);
+        let stats = self.stats.among(experts.indices(), num_experts);
+        Ok(Routing { rows, stats, ..self })
     }
 
     /// Moves tokens to their experts, through the experts' first layer: `[T, D]` → `[N, F]`.

@@ -8,10 +8,13 @@ const ROWS: usize = 64;
 /// Counts of one MoE layer on one batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouterStats {
-    /// How often each expert was asked, seated or not; slots in Soft MoE.
+    /// How often each expert was asked, seated or not; slots in Soft MoE. Experts that a dial leaves
+    /// out have 0.
     pub asked_e: Vec<u64>,
     /// How many choices each expert computed.
     pub seated_e: Vec<u64>,
+    /// Experts that a dial leaves out: they count for nothing in means over experts.
+    pub left_out: usize,
     /// Tokens that were routed.
     pub tokens: u64,
     /// Tokens that no expert kept.
@@ -42,17 +45,35 @@ impl RouterStats {
     pub fn imbalance(&self) -> f64 {
         let total: u64 = self.asked_e.iter().sum();
         let max = self.asked_e.iter().max().copied().unwrap_or(0);
-        if total == 0 { 1.0 } else { max as f64 * self.asked_e.len() as f64 / total as f64 }
+        if total == 0 { 1.0 } else { max as f64 * self.num_experts() as f64 / total as f64 }
     }
 
     /// Standard deviation of the experts' loads over their mean: 0 is balance, √(E − 1) is collapse.
     pub fn load_variation(&self) -> f64 {
-        let mean = self.asked_e.iter().sum::<u64>() as f64 / self.asked_e.len().max(1) as f64;
+        let experts = self.num_experts().max(1) as f64;
+        let mean = self.asked_e.iter().sum::<u64>() as f64 / experts;
         if mean == 0.0 {
             return 0.0;
         }
         let squares = self.asked_e.iter().map(|load| (*load as f64 - mean).powi(2));
-        (squares.sum::<f64>() / self.asked_e.len() as f64).sqrt() / mean
+        let of_left_out = self.left_out as f64 * mean.powi(2);
+        ((squares.sum::<f64>() - of_left_out) / experts).max(0.0).sqrt() / mean
+    }
+
+    /// Experts that take part.
+    fn num_experts(&self) -> usize {
+        self.asked_e.len() - self.left_out
+    }
+
+    /// The counts of experts `indices` among `num_experts`, of which the others were left out.
+    pub(super) fn among(self, indices: &[usize], num_experts: usize) -> RouterStats {
+        let spread = |counts: &[u64]| {
+            let mut all = vec![0; num_experts];
+            indices.iter().zip(counts).for_each(|(index, count)| all[*index] = *count);
+            all
+        };
+        let (asked_e, seated_e) = (spread(&self.asked_e), spread(&self.seated_e));
+        RouterStats { asked_e, seated_e, left_out: num_experts - indices.len(), ..self }
     }
 
     /// Mean entropy of a token's gates in nats, in [0, ln E]; over slots in Soft MoE.
@@ -73,6 +94,7 @@ impl RouterStats {
         };
         add(&mut self.asked_e, &other.asked_e);
         add(&mut self.seated_e, &other.seated_e);
+        self.left_out = other.left_out;
         self.tokens += other.tokens;
         self.unserved_tokens += other.unserved_tokens;
         self.seats += other.seats;

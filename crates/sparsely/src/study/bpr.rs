@@ -5,25 +5,18 @@
 //! images, as in the paper, and evaluated in groups of 8 images with fewer or more experts and less
 //! capacity, with either priority. Nothing is trained again.
 
-use super::{Arm, Comparison, Curve, Least, Model, Panel, Point, Predicted, Study};
+use super::dials::Grid;
+use super::{Arm, Comparison, Least, Model, Predicted, Study};
 use crate::data::{AugmentConfig, DataConfig};
 use crate::eval::TimingConfig;
 use crate::model::ModelConfig;
-use crate::moe::{Capacity, Dial, Group, MoeConfig, Placement, Priority};
+use crate::moe::{Dial, Group, MoeConfig, Placement};
 use crate::train::schedule::Decay;
 use crate::train::{Schedule, Span, TrainConfig};
 
-/// Selected experts in evaluation; the model is trained with 2.
-const SELECTED: [usize; 4] = [1, 2, 3, 4];
-/// Capacity factors in evaluation.
-const CAPACITIES: [f64; 6] = [1.0, 0.75, 0.5, 0.3, 0.2, 0.1];
 /// Images that compete for the same seats, in training and in evaluation.
 const GROUP: Group = Group::Images { n: 8 };
 const MODEL: &str = "vmoe";
-
-/// How an arm is called and how it seats.
-const PRIORITIES: [(&str, Priority); 2] =
-    [("bpr", Priority::MaxGate), ("vanilla", Priority::Position)];
 
 /// On Fashion-MNIST: 49 tokens an image, 8 experts in two of four blocks.
 pub fn bpr() -> Study {
@@ -107,33 +100,14 @@ fn described() -> Study {
         least: Least { epochs: 0, seeds: 0, train_images: 0, test_images: 0 },
         timing: TimingConfig { batch_size: 64, rounds: 21 },
         watts_per_core: crate::eval::EvalConfig::default().watts_per_core,
-        panels: panels(),
+        panels: Grid::of_paper().panels(Some(2)),
     }
 }
 
-fn arm_name(k: usize, capacity: f64, priority: &str) -> String {
-    format!("k{k}-c{capacity}-{priority}")
-}
-
+/// The model, K = 2 as trained, under every dial.
 fn arms() -> Vec<Arm> {
-    let mut arms = Vec::new();
-    for k in SELECTED {
-        for capacity in CAPACITIES {
-            for (name, priority) in PRIORITIES {
-                arms.push(Arm {
-                    name: arm_name(k, capacity, name),
-                    model: MODEL.into(),
-                    dial: Dial {
-                        num_selected: Some(k),
-                        capacity: Some(Capacity::factor(capacity)),
-                        priority: Some(priority),
-                        group: Some(GROUP),
-                    },
-                });
-            }
-        }
-    }
-    arms
+    let dials = Grid::of_paper().dials(&Dial { group: Some(GROUP), ..Dial::default() });
+    dials.into_iter().map(|(name, dial)| Arm { name, model: MODEL.into(), dial }).collect()
 }
 
 /// The paper's claim, at the K of the training: the fewer seats, the more BPR saves, and nothing
@@ -151,41 +125,18 @@ fn comparisons() -> Vec<Comparison> {
         .into_iter()
         .map(|(capacity, predicted)| Comparison {
             name: format!("K 2, C {capacity}: BPR − vanilla"),
-            arm: arm_name(2, capacity, "bpr"),
-            baseline: arm_name(2, capacity, "vanilla"),
+            arm: format!("k2-c{capacity}-bpr"),
+            baseline: format!("k2-c{capacity}-vanilla"),
             predicted,
         })
         .collect();
     comparisons.push(Comparison {
         name: "K 2, BPR: C 0.5 − C 1".into(),
-        arm: arm_name(2, 0.5, "bpr"),
-        baseline: arm_name(2, 1.0, "bpr"),
+        arm: "k2-c0.5-bpr".into(),
+        baseline: "k2-c1-bpr".into(),
         predicted: Predicted::Negligible { below: 1.0 },
     });
     comparisons
-}
-
-fn panels() -> Vec<Panel> {
-    let labels = ["BPR", "vanilla"];
-    let panel = |k: usize| Panel {
-        title: format!("K {k}{}", if k == 2 { " (as trained)" } else { "" }),
-        curves: PRIORITIES
-            .iter()
-            .zip(labels)
-            .map(|((priority, _), label)| Curve {
-                label: label.into(),
-                points: CAPACITIES
-                    .iter()
-                    .map(|capacity| Point {
-                        arm: arm_name(k, *capacity, priority),
-                        label: if label == "BPR" { format!("C {capacity}") } else { String::new() },
-                    })
-                    .collect(),
-                is_scattered: false,
-            })
-            .collect(),
-    };
-    SELECTED.into_iter().map(panel).collect()
 }
 
 #[cfg(test)]

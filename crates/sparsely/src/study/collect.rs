@@ -185,19 +185,14 @@ fn draws(name: &str, units: u64) -> Rng {
 /// The arm's routing, its own or its model's; `None` for a dense model.
 fn routing(plan: &Plan, arm: &Arm) -> Result<Option<ArmRouting>> {
     let moe = plan.study.model(&arm.model)?.model.moe.as_ref();
-    Ok(moe.map(|moe| ArmRouting {
-        num_selected: arm.dial.num_selected.or(moe.router.num_selected()),
-        capacity: moe.router.capacity_under(&arm.dial),
-        priority: arm.dial.priority.or(moe.router.priority()),
-        group: arm.dial.group.unwrap_or(moe.group),
-    }))
+    Ok(moe.map(|moe| ArmRouting::of(moe, &arm.dial)))
 }
 
 /// How many consecutive images depend on one another in at least one of the arms.
 fn images_together(plan: &Plan, arms: [&Arm; 2]) -> Result<usize> {
     let mut together = 1;
     for arm in arms {
-        let config = crate::eval::EvalConfig { dial: arm.dial, ..plan.study.eval_config() };
+        let config = crate::eval::EvalConfig { dial: arm.dial.clone(), ..plan.study.eval_config() };
         let model = plan.study.model(&arm.model)?;
         together = crate::eval::lcm(together, config.group_images(&model.model)?);
     }

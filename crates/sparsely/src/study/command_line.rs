@@ -4,7 +4,7 @@ use super::results::ArmRouting;
 use super::{Folder, Plan};
 use crate::Result;
 use crate::config::difference::settings_between;
-use crate::moe::{Capacity, Group, Priority};
+use crate::moe::{Capacity, Group, Priority, Subset};
 use crate::train::{RunConfig, preset};
 use std::path::Path;
 
@@ -47,14 +47,28 @@ pub fn eval_command(plan: &Plan, run: &Path, routing: Option<&ArmRouting>) -> St
     let mut words = vec!["sparsely".into(), "eval".into(), run.display().to_string()];
     words.extend(["--batch".into(), plan.study.timing.batch_size.to_string()]);
     if let Some(routing) = routing {
-        let flags = ["--k", "--capacity", "--priority", "--group"].map(String::from);
-        let asked = flags.into_iter().zip(routing.words()).filter(|(_, word)| !word.is_empty());
-        words.extend(asked.flat_map(|(flag, word)| [flag, word]));
+        words.extend(routing.flags());
     }
     shell(&words)
 }
 
 impl ArmRouting {
+    /// The flags of `sparsely eval` that ask for it.
+    pub fn flags(&self) -> Vec<String> {
+        let subset = |subset: &Option<Subset>| subset.as_ref().map(Subset::to_string);
+        let [k, capacity, priority, group] = self.words();
+        let flags = [
+            ("--k", k),
+            ("--capacity", capacity),
+            ("--priority", priority),
+            ("--group", group),
+            ("--experts", subset(&self.experts).unwrap_or_default()),
+            ("--skip-moe", subset(&self.skip_moe).unwrap_or_default()),
+        ];
+        let asked = flags.into_iter().filter(|(_, word)| !word.is_empty());
+        asked.flat_map(|(flag, word)| [flag.to_string(), word]).collect()
+    }
+
     /// K, capacity, priority and group as the flags of `sparsely eval` take them; empty where the
     /// router has no such thing.
     pub fn words(&self) -> [String; 4] {

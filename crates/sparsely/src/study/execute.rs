@@ -217,7 +217,7 @@ impl Work<'_> {
 
     fn read(&self, arm: &Arm, learned: &Learned, dataset: &Dataset) -> Result<Reading> {
         let study = &self.plan.study;
-        let config = EvalConfig { dial: arm.dial, ..study.eval_config() };
+        let config = EvalConfig { dial: arm.dial.clone(), ..study.eval_config() };
         let loss = study.model(&arm.model)?.train.loss.into();
         let found = evaluate(&learned.model, &learned.params, &dataset.test, &config, loss)?;
         Ok(Reading {
@@ -245,7 +245,7 @@ impl Work<'_> {
             .iter()
             .map(|arm| {
                 let Learned { model, params, .. } = &learned[arm.model.as_str()];
-                Subject { model, params, dial: arm.dial }
+                Subject { model, params, dial: arm.dial.clone() }
             })
             .collect();
         let meter = Meter::open(study.watts_per_core);

@@ -122,7 +122,7 @@ impl Folder {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Option<T>> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Option<T>> {
     match fs::read(path) {
         Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(None),
         bytes => serde_json::from_slice(&bytes.map_err(Error::io("read", path))?)
@@ -131,7 +131,7 @@ fn read<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Option<T>> {
     }
 }
 
-fn write(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     }

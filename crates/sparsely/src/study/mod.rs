@@ -9,6 +9,7 @@ mod budget;
 mod collect;
 mod command_line;
 mod description;
+mod dials;
 mod execute;
 mod fair;
 mod folder;
@@ -21,6 +22,7 @@ mod routers;
 mod size;
 pub mod statistics;
 mod summary;
+mod sweep;
 mod table;
 mod verdict;
 
@@ -39,6 +41,9 @@ pub use reading::{Reading, SeedCosts, Trial};
 pub use results::{ArmResult, ArmRouting, ComparisonResult, DecidingUnit, Results, SeedResult};
 pub use routers::routers;
 pub use size::Sizes;
+pub use sweep::{
+    CHOOSING_SPLIT, MAX_LOSS_POINTS, Setting, Sweep, SweepStage, Swept, sweep, sweep_settings,
+};
 pub use verdict::Verdict;
 
 use crate::{Error, Result};

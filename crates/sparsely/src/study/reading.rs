@@ -104,7 +104,7 @@ pub(super) fn flops_per_image(
         return Err(Error::Argument { op: "study", expected, got: "none".into() });
     }
     let routed = Routed::Measured(&evaluation.stats);
-    let call = Call { batch: evaluation.n, dial: config.dial, routed };
+    let call = Call { batch: evaluation.n, dial: config.dial.clone(), routed };
     Ok(ModelCost::of(model.config(), &call)?.flops() as f64 / evaluation.n as f64)
 }
 

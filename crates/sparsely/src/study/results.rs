@@ -3,7 +3,7 @@
 use super::statistics::Interval;
 use super::{Predicted, Trial, Verdict};
 use crate::eval::ImageCost;
-use crate::moe::{Capacity, Group, Priority};
+use crate::moe::{Capacity, Dial, Group, MoeConfig, Priority, Subset};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ pub struct ArmResult {
     pub seeds: Vec<SeedResult>,
 }
 
-/// An arm's routing, resolved.
+/// How a model routes under a dial, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ArmRouting {
     /// K, where each token takes as many.
@@ -56,6 +56,26 @@ pub struct ArmRouting {
     pub priority: Option<Priority>,
     /// Which tokens compete.
     pub group: Group,
+    /// The experts that take part; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<Subset>,
+    /// Blocks whose MoE layer is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_moe: Option<Subset>,
+}
+
+impl ArmRouting {
+    /// What the dial asks for, or else what the model was trained with.
+    pub fn of(moe: &MoeConfig, dial: &Dial) -> ArmRouting {
+        ArmRouting {
+            num_selected: dial.num_selected.or(moe.router.num_selected()),
+            capacity: moe.router.capacity_under(dial),
+            priority: dial.priority.or(moe.router.priority()),
+            group: dial.group.unwrap_or(moe.group),
+            experts: dial.experts.clone(),
+            skip_moe: dial.skip_moe.clone(),
+        }
+    }
 }
 
 /// An arm for one seed.

@@ -21,7 +21,8 @@ pub(super) fn comparisons_csv(comparisons: &[ComparisonResult]) -> Result<String
     csv(comparisons.iter().map(ComparisonLine::of))
 }
 
-fn csv(lines: impl Iterator<Item = impl Serialize>) -> Result<String> {
+/// Lines with a header.
+pub(super) fn csv(lines: impl Iterator<Item = impl Serialize>) -> Result<String> {
     let refused = |got: String| Error::Argument { op: "csv", expected: "a table".into(), got };
     let mut writer = csv::Writer::from_writer(Vec::new());
     for line in lines {

@@ -31,7 +31,7 @@ const NOTES: [&str; 4] = [
 ];
 
 pub(super) fn print(subject: &Subject, batch: usize, as_json: bool) -> Result<ExitCode> {
-    let call = Call { dial: subject.dial, ..Call::balanced(batch) };
+    let call = Call { dial: subject.dial.clone(), ..Call::balanced(batch) };
     let cost = ModelCost::of(&subject.model, &call)?;
     if as_json {
         say!("{}", to_json(subject, &cost));
@@ -69,12 +69,17 @@ fn describe(subject: &Subject, cost: &ModelCost) -> Vec<String> {
     )];
     if let Some(moe) = &model.moe {
         let layers = cost.parts.iter().filter(|part| part.part == Part::Experts);
+        // Those that are left out compute nothing.
+        let layers = layers.filter(|part| part.rows > 0);
         let asked = layers.clone().count();
         let rows: u64 = layers.map(|part| part.rows).sum();
+        let experts = match dial.num_experts(moe.num_experts) {
+            left if left < moe.num_experts => format!("{left} of {}", moe.num_experts),
+            all => all.to_string(),
+        };
         lines.push(format!(
-            "{} experts in {asked} blocks, groups of {}, chosen equally often: {} rows for {} tokens \
+            "{experts} experts in {asked} blocks, groups of {}, chosen equally often: {} rows for {} tokens \
              in each",
-            moe.num_experts,
             dial.group.unwrap_or(moe.group),
             rows / asked.max(1) as u64,
             cost.batch * cost.length

@@ -31,7 +31,7 @@ impl Workload {
     /// # Errors
     /// If the configuration, the batch or the routing cannot work.
     pub fn of(config: &ModelConfig, dial: &Dial, batch: usize) -> Result<Workload> {
-        let cost = ModelCost::of(config, &Call { dial: *dial, ..Call::balanced(batch) })?;
+        let cost = ModelCost::of(config, &Call { dial: dial.clone(), ..Call::balanced(batch) })?;
         let experts = || cost.parts.iter().filter(|part| part.part == Part::Experts);
         let expert_params = experts().map(|part| part.params).sum();
         Ok(Workload {

@@ -1,8 +1,9 @@
 //! Tokens to scores: gates by softmax or sigmoid, and transport plans made of them.
 
+use super::columns_of;
 use crate::Result;
-use crate::moe::RouterStats;
 use crate::moe::stats::{entropy_sum, softmax_entropy_sum};
+use crate::moe::{RouterStats, Subset};
 use crate::nn::{Init, Initializer, Mode};
 use serde::{Deserialize, Serialize};
 use sparsely_tensor as engine;
@@ -116,13 +117,15 @@ pub(super) struct Scorer {
 
 /// Who chooses how many, in groups of how many tokens.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Choosers {
+pub(super) struct Choosers<'a> {
     /// S.
     pub(super) s: usize,
     /// Rows if tokens choose, columns if experts do.
     pub(super) spread: Spread,
     /// K or C.
     pub(super) selected: usize,
+    /// Among which experts.
+    pub(super) experts: Option<&'a Subset>,
 }
 
 /// Scores `[T, E]` of one call.
@@ -162,10 +165,11 @@ impl Scorer {
     pub(super) fn score<'t>(
         &self,
         x_td: &Var<'t>,
-        choosers: Choosers,
+        choosers: Choosers<'_>,
         mode: &mut Mode<'_>,
     ) -> Result<Scores<'t>> {
-        let clean_logits = x_td.linear(Activation::Identity, &self.kernel, None, None)?;
+        let logits_te = x_td.linear(Activation::Identity, &self.kernel, None, None)?;
+        let clean_logits = columns_of(logits_te, choosers.experts, 1)?;
         let logits = with_noise(&clean_logits, self.sigma(), mode)?;
         let gate = match self.affinity {
             Affinity::Gates(gate) => gate,
@@ -182,7 +186,7 @@ impl Scorer {
         };
         let has_plan = !matches!(self.affinity, Affinity::Gates(_));
         let marginal_error =
-            has_plan.then(|| marginal_error(deciding.values(), self.num_experts, choosers.s));
+            has_plan.then(|| marginal_error(deciding.values(), gates.shape().width(), choosers.s));
         let weighing = weighing.clone();
         Ok(Scores {
             clean_logits,
@@ -200,9 +204,9 @@ impl Scorer {
         &self,
         logits: &Var<'t>,
         gates: &Var<'t>,
-        choosers: Choosers,
+        choosers: Choosers<'_>,
     ) -> Result<(Var<'t>, Combine)> {
-        let Choosers { s, spread, selected } = choosers;
+        let Choosers { s, spread, selected, .. } = choosers;
         // A plan that only selects has no gradient, and keeps nothing for one.
         let source =
             |x: &Var<'t>, combine| if combine == Combine::Plan { x.clone() } else { x.detached() };

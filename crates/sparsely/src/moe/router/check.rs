@@ -1,6 +1,6 @@
 //! What settings and dials of a router cannot work, told before anything is computed.
 
-use super::{RouterConfig, Slots};
+use super::{RouterConfig, Slots, SoftMixing};
 use crate::moe::{Capacity, Dial, Priority};
 
 /// What the routing of one layer is asked for.
@@ -85,6 +85,14 @@ impl RouterConfig {
             }
             _ => return None,
         };
+        if let RouterConfig::Soft(router) = self
+            && router.mixing == SoftMixing::Identity
+            && dial.experts.is_some()
+        {
+            return Some(
+                "Soft MoE with identity mixing needs all experts: slot i is token i".into(),
+            );
+        }
         if dial.num_selected.is_some() {
             return Some(has_no_k.into());
         }
@@ -119,15 +127,20 @@ impl RouterConfig {
 
     fn seat_problem(&self, asked: &Asked<'_>) -> Option<String> {
         let &Asked { dial, num_experts: e, group_tokens: s, place } = asked;
+        if let Some(problem) = experts_problem(dial, e) {
+            return Some(problem);
+        }
         if let RouterConfig::Soft(router) = self {
             return router.slots.per_expert(s, e).err();
         }
+        let (left, e) =
+            (if dial.experts.is_some() { " that take part" } else { "" }, dial.num_experts(e));
         let mut choices = s;
         if let Some(k) = self.num_selected() {
             let k = dial.num_selected.unwrap_or(k);
             if k == 0 || k > e {
                 return Some(format!(
-                    "{place}.num_selected {k} is not in 1..={e}, the number of experts"
+                    "{place}.num_selected {k} is not in 1..={e}, the number of experts{left}"
                 ));
             }
             choices = s.saturating_mul(k);
@@ -175,6 +188,12 @@ impl RouterConfig {
         }
         checks.into_iter().flatten().collect()
     }
+}
+
+/// What is wrong with the experts that a dial asks for, of `e`: one sentence.
+pub(crate) fn experts_problem(dial: &Dial, e: usize) -> Option<String> {
+    let missing = dial.experts.as_ref()?.beyond(e)?;
+    Some(format!("there is no expert {missing}: they are 0 to {}", e.saturating_sub(1)))
 }
 
 impl Slots {

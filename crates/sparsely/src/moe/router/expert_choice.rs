@@ -34,14 +34,15 @@ impl Router for ExpertChoice {
         settings: &RouteSettings,
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>> {
-        let (e, s) = (self.scorer.num_experts, settings.group_tokens);
+        let (e, s) = (settings.dial.num_experts(self.scorer.num_experts), settings.group_tokens);
         let capacity = match settings.dial.capacity {
             // Nothing is dropped here; each expert goes on taking its share.
             None | Some(Capacity::Unlimited) => self.capacity,
             Some(capacity) => capacity,
         };
         let selected = capacity.seats(s, e)?.min(s);
-        let choosers = Choosers { s, spread: Spread::Columns, selected };
+        let experts = settings.dial.experts.as_ref();
+        let choosers = Choosers { s, spread: Spread::Columns, selected, experts };
         let scores = self.scorer.score(x_td, choosers, mode)?;
 
         let deciding_te = scores.deciding.values();

@@ -4,7 +4,7 @@
 use super::affinity::{Affinity, Choosers, Scorer};
 use super::config::LossFreeConfig;
 use super::seats::{LearnedPriority, Seats};
-use super::{Learned, RouteSettings, Router};
+use super::{Learned, RouteSettings, Router, columns_of};
 use crate::Result;
 use crate::moe::Routing;
 use crate::nn::{Init, Initializer, Mode};
@@ -42,14 +42,17 @@ impl Router for LossFree {
         settings: &RouteSettings,
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>> {
-        let (e, s) = (self.scorer.num_experts, settings.group_tokens);
-        let seats = self.seats.under(settings, e)?;
-        let choosers = Choosers { s, spread: Spread::Rows, selected: seats.k };
+        let (e, s) = (settings.dial.num_experts(self.scorer.num_experts), settings.group_tokens);
+        let seats = self.seats.under(settings, self.scorer.num_experts)?;
+        let experts = settings.dial.experts.as_ref();
+        let choosers = Choosers { s, spread: Spread::Rows, selected: seats.k, experts };
         let scores = self.scorer.score(x_td, choosers, mode)?;
         let factors = self.priority.as_ref().map(|priority| priority.factors(x_td)).transpose()?;
 
-        let bias_e = x_td.tape().param(&self.bias).detached();
-        let deciding_te = scores.gates.detached().add_constant(bias_e.values())?;
+        let bias_1e =
+            x_td.tape().param(&self.bias).detached().reshape([1, self.scorer.num_experts])?;
+        let bias_1e = columns_of(bias_1e, experts, 1)?;
+        let deciding_te = scores.gates.detached().add_constant(bias_1e.values())?;
         let learned_t = factors.as_ref().map_or(&[][..], Var::values);
         let mut seated = seats.seat(deciding_te.values(), [s, e], learned_t)?;
         scores.describe(&mut seated.stats);

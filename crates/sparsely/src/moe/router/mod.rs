@@ -12,6 +12,7 @@ mod token_choice;
 
 pub use affinity::{Combine, Gate, Sinkhorn, SparsePlan, Support};
 pub use check::Asked;
+pub(crate) use check::experts_problem;
 pub(crate) use config::of_kind;
 pub use config::{
     ExpertChoiceConfig, LossFreeConfig, LossWeights, PlanExpertChoice, PlanTokenChoice, ReluConfig,
@@ -23,14 +24,15 @@ pub use relu::Relu;
 pub use soft::Soft;
 pub use token_choice::TokenChoice;
 
-use super::{Dial, RouterStats, Routing};
+use super::{Dial, RouterStats, Routing, Subset};
 use crate::nn::{Initializer, Mode};
 use crate::{Error, Result};
 use affinity::Affinity;
 use sparsely_tensor::{Slab, Var};
+use std::sync::Arc;
 
 /// What a router is told with each call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RouteSettings {
     /// S; divides the number of tokens.
     pub group_tokens: usize,
@@ -49,7 +51,8 @@ pub struct Learned<'a> {
 
 /// Decides which expert sees which token.
 pub trait Router {
-    /// Routes `[T, D]`, groups of consecutive tokens apart.
+    /// Routes `[T, D]`, groups of consecutive tokens apart, among the experts that take part: E in
+    /// what it returns is their number.
     ///
     /// # Errors
     /// If the settings cannot work, such as an expert without a seat.
@@ -108,14 +111,26 @@ impl RouterConfig {
         })
     }
 
-    /// Refuses a dial that does not go with the router.
+    /// Refuses a dial that does not go with the router of so many experts.
     ///
     /// # Errors
     /// The reason.
-    pub fn check_dial(&self, dial: &Dial) -> Result<()> {
-        match self.refusal(dial) {
+    pub fn check_dial(&self, dial: &Dial, num_experts: usize) -> Result<()> {
+        match self.refusal(dial).or_else(|| experts_problem(dial, num_experts)) {
             Some(reason) => Err(Error::config(reason)),
             None => Ok(()),
         }
     }
+}
+
+/// The columns of the experts that take part, P of each: `[T, E·P]` of all experts → `[T, E·P]` of
+/// those.
+fn columns_of<'t>(x_tn: Var<'t>, experts: Option<&Subset>, p: usize) -> Result<Var<'t>> {
+    let [t, n] = x_tn.dims("columns of experts")?;
+    let Some(experts) = experts.filter(|experts| experts.len() * p < n) else { return Ok(x_tn) };
+    let of_expert = |e: &usize| e * p..(e + 1) * p;
+    let columns: Vec<usize> = experts.indices().iter().flat_map(of_expert).collect();
+    let indices =
+        (0..t).flat_map(|token| columns.iter().map(move |column| (token * n + column) as u32));
+    Ok(x_tn.pick(&Arc::new(indices.collect()))?.reshape([t, columns.len()])?)
 }

@@ -3,7 +3,7 @@
 
 use super::config::ReluConfig;
 use super::seats::Seated;
-use super::{Learned, RouteSettings, Router};
+use super::{Learned, RouteSettings, Router, columns_of};
 use crate::Result;
 use crate::moe::stats::entropy_sum;
 use crate::moe::{RouterStats, Routing};
@@ -20,7 +20,6 @@ pub struct Relu {
     /// `[1]`, the weight of the penalty; no gradient, moved by [`Router::adapt`].
     l1: Param,
     config: ReluConfig,
-    num_experts: usize,
 }
 
 impl Relu {
@@ -30,14 +29,13 @@ impl Relu {
             kernel: init.kernel("kernel", [d, e], Init::LecunNormal { fan_in: d }),
             l1: init.frozen("l1", [1], Init::Constant(config.l1_start)),
             config,
-            num_experts: e,
         }
     }
 
     /// Mean over tokens and experts of the gates, each expert's times E/(K·T) of the times that it
     /// is asked (equation 9 there): 1 for each expert in balance at the aim.
     fn penalty<'t>(&self, gates_te: &Var<'t>, asked_e: &[u64]) -> Result<Var<'t>> {
-        let (e, len) = (self.num_experts, gates_te.shape().len());
+        let (e, len) = (gates_te.shape().width(), gates_te.shape().len());
         let choices = f64::from(self.config.num_selected.max(f32::MIN_POSITIVE)) * (len / e) as f64;
         let of_expert = |asked: &u64| {
             let share = if self.config.balances { *asked as f64 * e as f64 / choices } else { 1.0 };
@@ -52,12 +50,13 @@ impl Router for Relu {
     fn route<'t>(
         &self,
         x_td: &Var<'t>,
-        _settings: &RouteSettings,
+        settings: &RouteSettings,
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>> {
         let logits_te = x_td.linear(Activation::Identity, &self.kernel, None, None)?;
+        let logits_te = columns_of(logits_te, settings.dial.experts.as_ref(), 1)?;
         let gates_te = logits_te.activation(Activation::Relu);
-        let (e, tokens) = (self.num_experts, gates_te.shape().rows());
+        let (e, tokens) = (gates_te.shape().width(), gates_te.shape().rows());
         let mut tokens_of_e = vec![Vec::new(); e];
         let mut unserved_tokens = 0;
         for (token, gates_e) in gates_te.values().chunks(e).enumerate() {

@@ -53,14 +53,14 @@ impl Seats {
     /// As they are under a dial.
     ///
     /// # Errors
-    /// If K is not in 1..=E.
+    /// If K is not in 1..=E, or more than the experts that take part of `num_experts`.
     pub(super) fn under(self, settings: &RouteSettings, num_experts: usize) -> Result<Seats> {
         let dial = &settings.dial;
         let k = dial.num_selected.unwrap_or(self.k);
-        if k == 0 || k > num_experts {
+        if k == 0 || k > dial.num_experts(num_experts) {
             return Err(Error::Argument {
                 op: "token choice",
-                expected: format!("1 to {num_experts} selected experts per token"),
+                expected: dial.selected_range(num_experts),
                 got: format!("{k}"),
             });
         }

@@ -3,7 +3,7 @@
 
 use super::affinity::with_noise;
 use super::config::{SoftConfig, SoftMixing};
-use super::{RouteSettings, Router};
+use super::{RouteSettings, Router, columns_of};
 use crate::moe::stats::softmax_entropy_sum;
 use crate::moe::{Mixing, RouterStats, Routing};
 use crate::nn::{Init, Initializer, Mode};
@@ -39,8 +39,7 @@ impl Soft {
     }
 
     /// The slots of each expert in all groups: expert e has rows g·E·P + e·P … of each group g.
-    fn rows(&self, groups: usize) -> Result<RowGroups> {
-        let [e, p] = self.extents;
+    fn rows([e, p]: [usize; 2], groups: usize) -> Result<RowGroups> {
         let of_expert = |expert: usize| -> Vec<u32> {
             let first = |group: usize| (group * e + expert) * p;
             (0..groups)
@@ -51,8 +50,7 @@ impl Soft {
         Ok(RowGroups::new(groups * e * p, &(0..e).map(of_expert).collect::<Vec<_>>())?)
     }
 
-    fn stats(&self, tokens: usize, groups: usize) -> RouterStats {
-        let [e, p] = self.extents;
+    fn stats([e, p]: [usize; 2], [tokens, groups]: [usize; 2]) -> RouterStats {
         let slots_e = vec![(groups * p) as u64; e];
         let seats = slots_e.iter().sum();
         let (asked_e, seated_e) = (slots_e.clone(), slots_e);
@@ -68,13 +66,15 @@ impl Router for Soft {
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>> {
         let [t, _] = x_td.dims("Soft::route")?;
-        let ([e, p], s) = (self.extents, settings.group_tokens);
+        let [e, p] = self.extents;
+        let (e, s) = (settings.dial.num_experts(e), settings.group_tokens);
         let (n, groups) = (e * p, t / s);
-        let (rows, mut stats) = (self.rows(groups)?, self.stats(t, groups));
+        let (rows, mut stats) = (Soft::rows([e, p], groups)?, Soft::stats([e, p], [t, groups]));
         if self.mixing == SoftMixing::Identity {
             return identity(x_td, rows, stats, [s, n]);
         }
         let logits_tn = x_td.cosine_logits(&self.mu, &self.scale, NORM_EPS)?;
+        let logits_tn = columns_of(logits_tn, settings.dial.experts.as_ref(), p)?;
         let logits_tn = with_noise(&logits_tn, self.noise_std, mode)?.unwrap_or(logits_tn);
         let uniform = |share: usize| x_td.tape().constant([t, n], &vec![1.0 / share as f32; t * n]);
         let dispatch_tp = match self.mixing {

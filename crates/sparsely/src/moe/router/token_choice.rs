@@ -83,10 +83,11 @@ impl Router for TokenChoice {
         settings: &RouteSettings,
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>> {
-        let e = self.scorer.num_experts;
-        let seats = self.seats.under(settings, e)?;
+        let e = settings.dial.num_experts(self.scorer.num_experts);
+        let seats = self.seats.under(settings, self.scorer.num_experts)?;
         let s = settings.group_tokens;
-        let choosers = Choosers { s, spread: Spread::Rows, selected: seats.k };
+        let experts = settings.dial.experts.as_ref();
+        let choosers = Choosers { s, spread: Spread::Rows, selected: seats.k, experts };
         let scores = self.scorer.score(x_td, choosers, mode)?;
         let factors = self.priority.as_ref().map(|priority| priority.factors(x_td)).transpose()?;
 

@@ -2,121 +2,99 @@
 
 use super::{Bounds, COLORS, Drawn, FONT, GRID, HEADER, PANEL, Plane, digits, draw, header, told};
 use crate::Result;
-use crate::study::results::{ArmResult, Results};
-use crate::study::{Panel, Study};
+use crate::study::Panel;
+use crate::study::statistics::Interval;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Shift of a curve's bars, as a share of the axis, so that curves' bars do not hide each other.
 const DODGE: f64 = 0.008;
 
-/// What accuracy is drawn against.
-#[derive(Clone, Copy)]
-pub(in crate::study) struct CostAxis {
-    /// With its unit.
-    pub(in crate::study) label: &'static str,
-    /// The title's words.
-    pub(in crate::study) title: &'static str,
-    /// Its value.
-    pub(in crate::study) value: fn(&ArmResult) -> f64,
-    /// Its quartiles, where it varies.
-    pub(in crate::study) quartiles: fn(&ArmResult) -> Option<[f64; 2]>,
+/// Accuracy against cost: panels that share the axis of accuracy.
+pub(in crate::study) struct Picture<'a> {
+    /// Large.
+    pub(in crate::study) title: String,
+    /// What points and bars are.
+    pub(in crate::study) subtitle: String,
+    /// The cost with its unit.
+    pub(in crate::study) cost: &'a str,
+    /// What is drawn beside what.
+    pub(in crate::study) panels: &'a [Panel],
+    /// Where the arms of the panels lie.
+    pub(in crate::study) places: BTreeMap<&'a str, Place>,
 }
 
-/// Accuracy against FLOPs.
-pub(in crate::study) const FLOPS: CostAxis = CostAxis {
-    label: "forward MFLOP per image",
-    title: "accuracy against computation",
-    value: |arm| arm.flops_per_image / 1e6,
-    quartiles: |_| None,
-};
-
-/// Accuracy against time.
-pub(in crate::study) const TIME: CostAxis = CostAxis {
-    label: "ms per image, measured: median and quartiles",
-    title: "accuracy against time",
-    value: |arm| arm.milliseconds,
-    quartiles: |arm| Some(arm.milliseconds_quartiles),
-};
-
-/// Accuracy against energy.
-pub(in crate::study) const ENERGY: CostAxis = CostAxis {
-    label: "mJ per image",
-    title: "accuracy against energy",
-    value: |arm| arm.millijoules,
-    quartiles: |_| None,
-};
-
-/// The study's panels with `axis` across.
-///
-/// # Errors
-/// Only for our own bugs: the picture is drawn in memory.
-pub(in crate::study) fn accuracy(
-    study: &Study,
-    results: &Results,
-    axis: &CostAxis,
-    note: &str,
-) -> Result<String> {
-    let columns = study.panels.len().clamp(1, 2);
-    let rows = study.panels.len().div_ceil(columns);
-    let size = (PANEL.0 * columns as u32, PANEL.1 * rows as u32 + HEADER);
-    let title = format!("{}: {}", study.name, axis.title);
-    let subtitle = format!(
-        "points: mean of {}; bars: 95 % interval over seeds (each curve alone){note}",
-        seeds(study)
-    );
-    draw(size, |root| {
-        let body = header(root, &title, &subtitle)?;
-        let frame = Frame::around(study, results, axis);
-        for (panel, area) in study.panels.iter().zip(body.split_evenly((rows, columns))) {
-            draw_panel(&area, panel, &frame)?;
-        }
-        Ok(())
-    })
+/// Where an arm lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(in crate::study) struct Place {
+    /// Cost.
+    pub(in crate::study) x: f64,
+    /// Quartiles of the cost, where it varies.
+    pub(in crate::study) x_quartiles: Option<[f64; 2]>,
+    /// Top-1 accuracy in percent.
+    pub(in crate::study) y: f64,
+    /// Its interval, if there is one.
+    pub(in crate::study) y_interval: Option<Interval>,
+    /// Pixels of the line of a ring around it, 0 for none.
+    pub(in crate::study) ring: u32,
 }
 
-fn seeds(study: &Study) -> String {
-    match study.seeds.len() {
-        1 => "1 seed".into(),
-        count => format!("{count} seeds"),
+impl Picture<'_> {
+    /// As SVG.
+    ///
+    /// # Errors
+    /// Only for our own bugs: the picture is drawn in memory.
+    pub(in crate::study) fn svg(&self) -> Result<String> {
+        let columns = self.panels.len().clamp(1, 2);
+        let rows = self.panels.len().div_ceil(columns);
+        let size = (PANEL.0 * columns as u32, PANEL.1 * rows as u32 + HEADER);
+        draw(size, |root| {
+            let body = header(root, &self.title, &self.subtitle)?;
+            let frame = Frame { picture: self, y: self.accuracies() };
+            for (panel, area) in self.panels.iter().zip(body.split_evenly((rows, columns))) {
+                draw_panel(&area, panel, &frame)?;
+            }
+            Ok(())
+        })
     }
-}
 
-/// The accuracies that all panels span, and where the values come from.
-struct Frame<'a> {
-    results: &'a Results,
-    axis: &'a CostAxis,
-    y: Range<f64>,
-}
+    fn places_of<'b>(&'b self, panel: &'b Panel) -> impl Iterator<Item = &'b Place> {
+        let points = panel.curves.iter().flat_map(|curve| &curve.points);
+        points.filter_map(|point| self.places.get(&*point.arm))
+    }
 
-impl<'a> Frame<'a> {
-    fn around(study: &Study, results: &'a Results, axis: &'a CostAxis) -> Frame<'a> {
-        let points = study.panels.iter().flat_map(|panel| &panel.curves).flat_map(|c| &c.points);
-        let arms = points.filter_map(|point| results.arm(&point.arm));
+    /// The accuracies that all panels span.
+    fn accuracies(&self) -> Range<f64> {
         let mut y = Bounds::default();
-        for arm in arms {
-            y.include(arm.top1_percent);
+        for place in self.panels.iter().flat_map(|panel| self.places_of(panel)) {
+            y.include(place.y);
             // An interval of few seeds may be much wider than the picture: it is cut at 0 and 100.
-            if let Some(interval) = arm.top1_over_seeds {
+            if let Some(interval) = place.y_interval {
                 y.include(interval.low.max(0.0));
                 y.include(interval.high.min(100.0));
             }
         }
-        Frame { results, axis, y: y.padded() }
+        y.padded()
     }
 
     /// The costs that a panel spans.
-    fn x(&self, panel: &Panel) -> Range<f64> {
+    fn costs(&self, panel: &Panel) -> Range<f64> {
         let mut x = Bounds::default();
-        let points = panel.curves.iter().flat_map(|curve| &curve.points);
-        for arm in points.filter_map(|point| self.results.arm(&point.arm)) {
-            x.include((self.axis.value)(arm));
-            (self.axis.quartiles)(arm).into_iter().flatten().for_each(|x_q| x.include(x_q));
+        for place in self.places_of(panel) {
+            x.include(place.x);
+            place.x_quartiles.into_iter().flatten().for_each(|x_q| x.include(x_q));
         }
         x.padded()
     }
+}
+
+/// A picture and its axis of accuracy.
+struct Frame<'a> {
+    picture: &'a Picture<'a>,
+    y: Range<f64>,
 }
 
 fn draw_panel(
@@ -124,7 +102,7 @@ fn draw_panel(
     panel: &Panel,
     frame: &Frame<'_>,
 ) -> Drawn {
-    let x = frame.x(panel);
+    let x = frame.picture.costs(panel);
     let (x_digits, y_digits) = (digits(&x), digits(&frame.y));
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, (FONT, 15))
@@ -138,7 +116,7 @@ fn draw_panel(
         .configure_mesh()
         .light_line_style(WHITE)
         .bold_line_style(GRID)
-        .x_desc(frame.axis.label)
+        .x_desc(frame.picture.cost)
         .y_desc("top-1 accuracy (%)")
         .axis_desc_style((FONT, 13))
         .label_style((FONT, 12))
@@ -163,8 +141,7 @@ fn draw_panel(
 
 /// An arm on a curve: where it lies, and what stands beside it.
 struct Mark<'a> {
-    x: f64,
-    arm: &'a ArmResult,
+    place: Place,
     label: &'a str,
 }
 
@@ -176,12 +153,11 @@ fn draw_curve<'a, 'b: 'a>(
 ) -> Drawn {
     let (color, curve) = (COLORS[index % COLORS.len()], &panel.curves[index]);
     let marks = curve.points.iter().filter_map(|point| {
-        let arm = frame.results.arm(&point.arm)?;
-        Some(Mark { x: (frame.axis.value)(arm), arm, label: &point.label })
+        Some(Mark { place: *frame.picture.places.get(&*point.arm)?, label: &point.label })
     });
     let marks: Vec<_> = marks.collect();
     let line = marks.iter().filter(|_| !curve.is_scattered);
-    let line = line.map(|mark| (mark.x, mark.arm.top1_percent));
+    let line = line.map(|mark| (mark.place.x, mark.place.y));
     let series = LineSeries::new(line, color.stroke_width(2));
     chart.draw_series(series).map_err(told)?.label(&curve.label).legend(move |at| {
         EmptyElement::at(at)
@@ -191,24 +167,18 @@ fn draw_curve<'a, 'b: 'a>(
     let range = chart.x_range();
     let aside = DODGE * (range.end - range.start) * (index as f64 - 0.5);
     for mark in &marks {
-        draw_bars(chart, mark, frame, (color, aside))?;
+        draw_bars(chart, &mark.place, (color, aside))?;
         draw_mark(chart, mark, index)?;
     }
     Ok(())
 }
 
-/// The interval over seeds, a little `aside`, and the quartiles of the cost.
-fn draw_bars(
-    chart: &mut Plane<'_, '_>,
-    mark: &Mark<'_>,
-    frame: &Frame<'_>,
-    (color, aside): (RGBColor, f64),
-) -> Drawn {
-    let y = mark.arm.top1_percent;
-    let upright = mark.arm.top1_over_seeds.map(|interval| {
-        [interval.low, interval.high].map(|y| (mark.x + aside, y.clamp(0.0, 100.0)))
+/// The interval of the accuracy, a little `aside`, and the quartiles of the cost.
+fn draw_bars(chart: &mut Plane<'_, '_>, place: &Place, (color, aside): (RGBColor, f64)) -> Drawn {
+    let upright = place.y_interval.map(|interval| {
+        [interval.low, interval.high].map(|y| (place.x + aside, y.clamp(0.0, 100.0)))
     });
-    let flat = (frame.axis.quartiles)(mark.arm).map(|quartiles| quartiles.map(|x| (x, y)));
+    let flat = place.x_quartiles.map(|quartiles| quartiles.map(|x| (x, place.y)));
     let bars = [upright, flat].into_iter().flatten();
     let bars = bars.map(|ends| PathElement::new(ends, color.mix(0.55).stroke_width(1)));
     chart.draw_series(bars).map(drop).map_err(told)
@@ -219,10 +189,14 @@ fn draw_mark(chart: &mut Plane<'_, '_>, mark: &Mark<'_>, index: usize) -> Drawn 
     let color = COLORS[index % COLORS.len()];
     let (offset, v_pos) = if index == 0 { (-7, VPos::Bottom) } else { (7, VPos::Top) };
     let style = (FONT, 11).into_font().color(&color).pos(Pos::new(HPos::Center, v_pos));
-    let drawn = EmptyElement::at((mark.x, mark.arm.top1_percent))
+    let at = (mark.place.x, mark.place.y);
+    let drawn = EmptyElement::at(at)
         + Polygon::new(marker(index, (0, 0)), color.filled())
         + Text::new(mark.label.to_string(), (0, offset), style);
-    chart.draw_series([drawn]).map(drop).map_err(told)
+    chart.draw_series([drawn]).map_err(told)?;
+    let ring =
+        (mark.place.ring > 0).then(|| Circle::new(at, 8, BLACK.stroke_width(mark.place.ring)));
+    chart.draw_series(ring).map(drop).map_err(told)
 }
 
 /// The corners of a curve's marker around `(x, y)`: square, triangle, diamond, and again.

@@ -1,9 +1,11 @@
 //! Pictures, as SVG with plain text: any viewer's font will do.
 
 mod accuracy;
+mod costs;
 mod differences;
 
-pub(super) use accuracy::{ENERGY, FLOPS, TIME, accuracy};
+pub(super) use accuracy::{Picture, Place};
+pub(super) use costs::{ENERGY, FLOPS, TIME, accuracy};
 pub(super) use differences::differences;
 
 use crate::{Error, Result};
