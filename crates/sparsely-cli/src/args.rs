@@ -85,7 +85,7 @@ pub(crate) struct DialArgs {
     #[arg(long, value_name = "K")]
     k: Option<usize>,
     /// Capacity factor (such as 1.05), `exact:SEATS` or `unlimited`
-    #[arg(long, value_parser = parse_capacity)]
+    #[arg(long, value_parser = parse_capacity, allow_negative_numbers = true)]
     capacity: Option<Capacity>,
     /// Which tokens are seated first
     #[arg(long)]
@@ -149,7 +149,7 @@ fn parse_capacity(text: &str) -> Result<Capacity, String> {
         let seats = seats.parse().ok().filter(|seats| *seats > 0);
         return seats
             .map(|seats| Capacity::Exact { seats })
-            .ok_or("exact: needs at least 1 seat".into());
+            .ok_or("exact: needs a whole number of seats, at least 1".into());
     }
     let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
     factor.map(Capacity::factor).ok_or("expected a factor above 0, exact:SEATS or unlimited".into())

@@ -18,6 +18,7 @@ mod table;
 use anyhow::{Context, Result};
 use args::{Args, Command};
 use clap::Parser;
+use clap::error::ErrorKind;
 use std::process::ExitCode;
 
 /// Exit code of an answer that is no: a run that was stopped before its end, a plan that does not
@@ -27,13 +28,34 @@ const NO: u8 = 1;
 const ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return told_by_clap(&error),
+    };
+    match run(args) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("sparsely: {}", one_line(&error));
             ExitCode::from(ERROR)
         }
     }
+}
+
+/// Help and version as they are; an error as ours are, in one line, with its tip.
+fn told_by_clap(error: &clap::Error) -> ExitCode {
+    let is_help =
+        !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_help {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { ERROR } else { 0 });
+    }
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n").map(|p| p.split_whitespace().collect::<Vec<_>>());
+    let what = paragraphs.next().unwrap_or_default().join(" ");
+    let tips = paragraphs.filter(|words| words.first() == Some(&"tip:"));
+    let told = tips.fold(what, |told, tip| format!("{told}; {}", tip.join(" ")));
+    eprintln!("sparsely: {}", told.strip_prefix("error: ").unwrap_or(&told));
+    ExitCode::from(ERROR)
 }
 
 /// Runs the verb on a thread of the pool: from outside, each parallel operation would have to

@@ -30,8 +30,10 @@ pub enum Purpose {
     Bootstrap = 6,
     /// Choice of the training images that a smaller run keeps; the counter is 0.
     Subset = 7,
+    /// Order of the validation (counter 0) and test images (1).
+    EvalOrder = 8,
     /// Starts of a clustering of classes, and random groups; the counter is the start.
-    SuperClasses = 8,
+    SuperClasses = 9,
 }
 
 /// The generator for `purpose` at `counter` (a step, an epoch, an index) under `seed`.

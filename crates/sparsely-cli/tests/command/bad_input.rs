@@ -172,6 +172,15 @@ fn a_damaged_model_or_state_is_one_line() {
         fs::write(file, &bytes[..bytes.len() - 10]).unwrap();
     };
     let model = out.join("model.safetensors");
+    let mut flipped = fs::read(&model).unwrap();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 0x40;
+    fs::write(&model, &flipped).unwrap();
+    let output = sparsely().arg("eval").arg(&out).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(stderr(&output).lines().count(), 1);
+    assert!(stderr(&output).contains("expected checksum "), "{}", stderr(&output));
+
     damage(&model);
     let output = sparsely().arg("eval").arg(&out).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -277,4 +286,41 @@ fn pixels_that_are_no_numbers_are_refused() {
 fn a_batch_that_does_not_fill_groups_is_not_measured() {
     let line = "--batch: expected a multiple of 8, the images of a group, got 3";
     refuses(&["bench", "train", "--batch", "3"], line);
+}
+
+#[test]
+fn a_wrong_flag_is_one_line() {
+    let capacity =
+        "for '--capacity <CAPACITY>': expected a factor above 0, exact:SEATS or unlimited";
+    for factor in ["0", "-1", "nan"] {
+        let line = format!("invalid value '{factor}' {capacity}");
+        refuses(&["eval", "runs/1", "--capacity", factor], &line);
+    }
+    let line =
+        "unexpected argument '--capasity' found; tip: a similar argument exists: '--capacity'";
+    refuses(&["eval", "runs/1", "--capasity", "1"], line);
+    refuses(&["eval"], "the following required arguments were not provided: <RUN>");
+}
+
+#[test]
+fn sizes_that_nothing_can_hold_are_refused() {
+    let refusal = |setting: &str| stderr(&run(&["train", "--set", setting]));
+    let depth = refusal("model.depth=99999999999");
+    assert_eq!(
+        depth,
+        "sparsely: invalid configuration: model.depth 99999999999 is more than 1024; the model has \
+         about 7e15 parameters\n"
+    );
+    let shared = refusal("model.moe.num_shared=99999999999");
+    assert!(
+        shared.starts_with("sparsely: invalid configuration: the model has about "),
+        "{shared}"
+    );
+    assert_eq!(shared.lines().count(), 1);
+    // More than any machine of today has: where there is no /proc, nothing tells.
+    if cfg!(target_os = "linux") {
+        let wide = refusal("model.mlp_width=100000000");
+        assert!(wide.starts_with("sparsely: train: expected what "), "{wide}");
+        assert_eq!(wide.lines().count(), 1);
+    }
 }

@@ -17,6 +17,9 @@ pub type Metadata = BTreeMap<String, String>;
 
 /// The header's key for the texts, which no array may be called.
 const METADATA_KEY: &str = "__metadata__";
+/// The text that holds the checksum of all values, as eight hexadecimal digits: the format has none
+/// of its own.
+const CHECKSUM_KEY: &str = "crc32";
 /// The format asks that the values begin at a multiple of this.
 const ALIGNMENT: usize = 8;
 
@@ -24,21 +27,24 @@ const ALIGNMENT: usize = 8;
 ///
 /// # Errors
 ///
-/// [`Error::Io`], or [`Error::Format`] for a file whose header and length do not agree or that
-/// holds other things than numbers.
+/// [`Error::Io`], or [`Error::Format`] for a file whose header and length do not agree, whose
+/// values are not those of its checksum (where it has one), or that holds other things than
+/// numbers.
 pub fn read_safetensors<T: Element>(path: &Path) -> Result<(Arrays<T>, Metadata)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     parse(path, &bytes)
 }
 
-/// Writes arrays as `f32`, sorted by name, and texts, atomically. Equal content is equal bytes.
+/// Writes arrays as `f32`, sorted by name, texts, and a checksum of the values, atomically. Equal content is equal bytes.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] naming `path`; [`Error::Argument`] if a shape and its values do not fit or a
 /// name occurs twice.
 pub fn write_safetensors(path: &Path, arrays: &[ArrayRef], metadata: &Metadata) -> Result<()> {
-    let encoder = Encoder::new(arrays, metadata)?;
+    let mut metadata = metadata.clone();
+    metadata.insert(CHECKSUM_KEY.into(), checksum(arrays));
+    let encoder = Encoder::new(arrays, &metadata)?;
     write_atomic(path, |file| encoder.write(file))
 }
 
@@ -46,10 +52,18 @@ pub(super) fn parse<T: Element>(path: &Path, bytes: &[u8]) -> Result<(Arrays<T>,
     let refused = |error: SafeTensorError| {
         Error::format(path, "a safetensors file", format!("{} bytes: {error}", bytes.len()))
     };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(refused)?;
+    let (header_len, header) = SafeTensors::read_metadata(bytes).map_err(refused)?;
     let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone()));
-    let metadata = metadata.collect();
+    let mut metadata: Metadata = metadata.collect();
     let tensors = SafeTensors::deserialize(bytes).map_err(refused)?;
+    if let Some(expected) = metadata.remove(CHECKSUM_KEY) {
+        let values = &bytes[size_of::<u64>() + header_len..];
+        let got = format!("{:08x}", crc32fast::hash(values));
+        if got != expected {
+            let expected = format!("checksum {expected} of its values, as its header says");
+            return Err(Error::format(path, expected, got));
+        }
+    }
     let mut arrays = Arrays::new();
     for (name, view) in tensors.tensors() {
         let dtype = known_dtype(view.dtype()).ok_or_else(|| {
@@ -135,6 +149,31 @@ impl<'a> Encoder<'a> {
     }
 }
 
+/// Of the values in the order in which they are written.
+fn checksum(arrays: &[ArrayRef]) -> String {
+    let mut hasher = Checksum(crc32fast::Hasher::new());
+    let mut arrays = arrays.to_vec();
+    arrays.sort_by_key(|array| array.name);
+    for array in &arrays {
+        // A hasher refuses nothing.
+        let _ = write_values(&mut hasher, array.values);
+    }
+    format!("{:08x}", hasher.0.finalize())
+}
+
+struct Checksum(crc32fast::Hasher);
+
+impl Write for Checksum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn unfit(got: String) -> Error {
     let expected = "arrays of different names, with as many values as the shape has places".into();
     Error::Argument { op: "write_safetensors", expected, got }
@@ -188,7 +227,7 @@ mod tests {
         lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(
             parse::<f32>(Path::new("a"), &lying).unwrap_err().to_string(),
-            "`a`: expected a safetensors file, got 72 bytes: header too large"
+            "`a`: expected a safetensors file, got 112 bytes: header too large"
         );
     }
 
@@ -213,6 +252,23 @@ mod tests {
             format!("{start}the name `__metadata__`, which is taken")
         );
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_flipped_bit_is_told_and_a_file_without_checksum_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let array = ArrayRef { name: "a", shape: &[2], values: &[1.0, 2.0] };
+        write_safetensors(&path, &[array], &Metadata::new()).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        let refused = parse::<f32>(Path::new("a"), &bytes).unwrap_err().to_string();
+        assert!(refused.starts_with("`a`: expected checksum "), "{refused}");
+        assert!(refused.contains(" of its values, as its header says, got "), "{refused}");
+        let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  "#;
+        let values = 7.0_f32.to_le_bytes();
+        let file = [&(header.len() as u64).to_le_bytes(), &header[..], &values].concat();
+        assert_eq!(parse::<f32>(Path::new("a"), &file).unwrap().0["a"].values, [7.0]);
     }
 
     #[test]

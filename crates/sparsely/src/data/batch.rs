@@ -87,6 +87,19 @@ mod tests {
         assert_eq!(batches[3].targets_bv.len(), 60 * 10);
     }
 
+    /// The digits lie class after class: 36 of each would follow one another.
+    #[test]
+    fn consecutive_images_are_of_several_classes_and_the_same_for_every_seed() {
+        let [one, other] =
+            [0, 1].map(|seed| Dataset::open(&DataConfig::default(), None, seed).unwrap());
+        for split in [&one.test, &one.validation] {
+            for group in split.labels().chunks_exact(8) {
+                assert!(group.iter().any(|label| *label != group[0]), "{group:?}");
+            }
+        }
+        assert_eq!(one.test.labels(), other.test.labels());
+    }
+
     #[test]
     fn batch_size_of_nothing_is_refused() {
         let digits = Dataset::open(&DataConfig::default(), None, 0).unwrap();

@@ -54,11 +54,27 @@ impl Division {
 }
 
 impl Division {
-    /// Keeps at most so many training and test images, of each class its share.
+    /// Validation and test images in an order of no meaning, the same for every seed. Sources lie
+    /// class after class, and a routing group of consecutive images would then hold one class.
+    fn mixed(mut self) -> Division {
+        for (counter, part) in [&mut self.validation, &mut self.test].into_iter().enumerate() {
+            let draw = &mut stream(TEST_SEED, Purpose::EvalOrder, counter as u64);
+            let mut order: Vec<usize> = (0..part.labels.len()).collect();
+            order.shuffle(draw);
+            *part = Labelled {
+                images: order.iter().map(|&index| part.images[index].clone()).collect(),
+                labels: order.iter().map(|&index| part.labels[index]).collect(),
+            };
+        }
+        self
+    }
+
+    /// Keeps at most so many training and test images, of each class its share; validation and test
+    /// images are mixed.
     pub(crate) fn limited(mut self, train: Option<usize>, test: Option<usize>, seed: u64) -> Self {
         self.train = at_most(train, self.train, seed);
         self.test = at_most(test, self.test, TEST_SEED);
-        self
+        self.mixed()
     }
 }
 

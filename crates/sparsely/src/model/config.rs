@@ -204,7 +204,11 @@ impl ModelConfig {
         check((0.0..1.0).contains(&self.dropout), &|| {
             format!("model.dropout {} is not in [0, 1)", self.dropout)
         });
-        if let Some(moe) = &self.moe {
+        check(self.head_bias.is_finite(), &|| {
+            format!("model.head_bias {} is not a finite number", self.head_bias)
+        });
+        // Placements list the blocks that there are.
+        if let (Some(moe), true) = (&self.moe, self.depth <= MAX_DEPTH) {
             problems.extend(self.moe_problems(moe));
         }
         if self.approximate_params() > MAX_PARAMS {
@@ -217,7 +221,8 @@ impl ModelConfig {
     /// In floating point, so that absurd sizes do not overflow before they are refused.
     fn approximate_params(&self) -> f64 {
         let (d, f) = (self.width as f64, self.mlp_width as f64);
-        let experts = self.moe.as_ref().map_or(1.0, |moe| moe.num_experts as f64);
+        let experts = self.moe.as_ref();
+        let experts = experts.map_or(1.0, |moe| moe.num_experts as f64 + moe.num_shared as f64);
         let patch = self.patch_size as f64 * self.patch_size as f64 * self.channels as f64 * d;
         let tokens = (self.image_size as f64 / self.patch_size.max(1) as f64).powi(2) * d;
         let features = self.pre_logits.unwrap_or(0) as f64;

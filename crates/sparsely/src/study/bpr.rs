@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn both_studies_are_fair_and_whole() {
-        for (study, train) in [(bpr(), 54_000), (bpr_digits(), 1_257)] {
-            let sizes = Sizes { train, validation: 100, test: 360 };
+        for (study, train, test) in [(bpr(), 54_000, 10_000), (bpr_digits(), 1_257, 360)] {
+            let sizes = Sizes { train, validation: 100, test };
             let costs = study.check(&sizes).unwrap();
             assert_eq!((costs.len(), study.arms.len()), (1, 4 * 6 * 2));
         }

@@ -9,6 +9,10 @@ use crate::{Error, Result};
 
 /// Percentage points of a share.
 const POINTS: f64 = 100.0;
+/// Which random numbers intervals over seeds draw.
+const DRAW_SEEDS: u64 = 0;
+/// Which those over images draw.
+const DRAW_IMAGES: u64 = 1;
 
 impl Results {
     /// Puts together what lies in the folder of a study that has been executed.
@@ -92,7 +96,7 @@ impl Found {
             model: arm.model.clone(),
             routing: routing(plan, arm)?,
             top1_percent: mean(&units),
-            top1_over_seeds: interval(&units, &mut draws(&arm.name, DecidingUnit::Seeds)),
+            top1_over_seeds: interval(&units, &mut draws(&arm.name, DRAW_SEEDS)),
             dropped_share: average(over(|s| s.dropped_share)),
             flops_per_image: average(over(|s| s.flops_per_image)),
             milliseconds: median(over(|s| 1e3 * s.cost.seconds)),
@@ -125,28 +129,32 @@ impl Found {
         let seeds: Vec<_> = by_seed.iter().copied().map(Unit::single).collect();
         let images_per_unit = images_together(plan, [one, other])?;
         let images = image_units(&differences, images_per_unit);
-        let unit =
-            if one.model == other.model { DecidingUnit::Images } else { DecidingUnit::Seeds };
-        let over_seeds = interval(&seeds, &mut draws(name, DecidingUnit::Seeds));
-        let over_images = interval(&images, &mut draws(name, DecidingUnit::Images));
-        let (deciding, units) = match unit {
-            DecidingUnit::Seeds => (over_seeds, &seeds),
-            DecidingUnit::Images => (over_images, &images),
+        let unit = match one.model == other.model {
+            true => DecidingUnit::ImagesAndSeeds,
+            false => DecidingUnit::Seeds,
         };
-        Ok(ComparisonResult {
+        let detectable = match unit {
+            DecidingUnit::Seeds => detectable(&seeds),
+            DecidingUnit::ImagesAndSeeds => {
+                detectable(&seeds).zip(detectable(&images)).map(|(one, other)| one.max(other))
+            }
+        };
+        let mut found = ComparisonResult {
             name: name.clone(),
             arm: arm.clone(),
             baseline: baseline.clone(),
             predicted: *predicted,
             difference: mean(&seeds),
             by_seed,
-            over_seeds,
-            over_images,
+            over_seeds: interval(&seeds, &mut draws(name, DRAW_SEEDS)),
+            over_images: interval(&images, &mut draws(name, DRAW_IMAGES)),
             images_per_unit,
             unit,
-            detectable: detectable(units),
-            verdict: Verdict::of(*predicted, deciding),
-        })
+            detectable,
+            verdict: Verdict::CannotTell,
+        };
+        found.verdict = Verdict::of(*predicted, found.deciding());
+        Ok(found)
     }
 }
 
@@ -170,8 +178,8 @@ impl SeedResult {
 }
 
 /// The random numbers of an interval: the same for every program that reads the same results.
-fn draws(name: &str, unit: DecidingUnit) -> Rng {
-    stream(0, Purpose::Bootstrap, counter_of(name) ^ unit as u64)
+fn draws(name: &str, units: u64) -> Rng {
+    stream(0, Purpose::Bootstrap, counter_of(name) ^ units)
 }
 
 /// The arm's routing, its own or its model's; `None` for a dense model.

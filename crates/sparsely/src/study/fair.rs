@@ -1,6 +1,6 @@
 //! What makes a comparison fair, checked before anything is trained.
 
-use super::{Predicted, Sizes, Study};
+use super::{Least, Predicted, Sizes, Study};
 use crate::cost::training_flops;
 use crate::moe::{Capacity, Dial};
 use crate::{Error, Result};
@@ -143,8 +143,14 @@ impl Study {
                 ));
             }
         }
-        if sizes.test == 0 {
-            problems.push("the data have no test images".into());
+        let Least { train_images, test_images, .. } = self.least;
+        for (split, images, least) in
+            [("training", sizes.train, train_images), ("test", sizes.test, test_images)]
+        {
+            if images < least.max(1) {
+                let least = least.max(1);
+                problems.push(format!("{images} {split} images, fewer than the {least} it needs"));
+            }
         }
         if self.timing.rounds == 0 {
             problems.push("timing needs at least one round".into());

@@ -113,8 +113,8 @@ pub struct SeedResult {
 pub enum DecidingUnit {
     /// Arms of different models: a claim about training.
     Seeds,
-    /// Arms of the same models: a claim about these models.
-    Images,
+    /// Arms of the same models: a claim about images that were not seen, by models like these.
+    ImagesAndSeeds,
 }
 
 impl DecidingUnit {
@@ -122,7 +122,7 @@ impl DecidingUnit {
     pub fn name(self) -> &'static str {
         match self {
             DecidingUnit::Seeds => "seeds",
-            DecidingUnit::Images => "images",
+            DecidingUnit::ImagesAndSeeds => "images and seeds",
         }
     }
 }
@@ -158,11 +158,11 @@ pub struct ComparisonResult {
 }
 
 impl ComparisonResult {
-    /// The interval of the deciding unit.
+    /// The interval that decides; of images and seeds what holds both intervals.
     pub fn deciding(&self) -> Option<Interval> {
         match self.unit {
             DecidingUnit::Seeds => self.over_seeds,
-            DecidingUnit::Images => self.over_images,
+            DecidingUnit::ImagesAndSeeds => Some(self.over_images?.hull(self.over_seeds?)),
         }
     }
 }

@@ -38,6 +38,18 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// The smallest interval that holds both.
+    pub fn hull(self, other: Interval) -> Interval {
+        Interval { low: self.low.min(other.low), high: self.high.max(other.high) }
+    }
+
+    /// Its length.
+    pub fn width(self) -> f64 {
+        self.high - self.low
+    }
+}
+
 /// What is drawn as one: a seed, an image, or a group of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Unit {
@@ -60,9 +72,16 @@ pub fn mean(units: &[Unit]) -> f64 {
     if total[1] == 0.0 { 0.0 } else { total[0] / total[1] }
 }
 
-/// The bootstrap interval of the mean; `None` for fewer than two units.
+/// Whether units differ at all: of units that are alike, resampling would make an interval
+/// without width, as if everything were known.
+fn can_tell(units: &[Unit]) -> bool {
+    let differs = |one: &Unit, other: &Unit| one.sum * other.count != other.sum * one.count;
+    units.len() >= 2 && units.iter().any(|unit| differs(unit, &units[0]))
+}
+
+/// The bootstrap interval of the mean; `None` for fewer than two units, or units that are alike.
 pub fn interval(units: &[Unit], rng: &mut Rng) -> Option<Interval> {
-    if units.len() < 2 {
+    if !can_tell(units) {
         return None;
     }
     let center = mean(units);
@@ -105,9 +124,9 @@ pub fn standard_error(units: &[Unit]) -> f64 {
 
 /// The smallest true difference that a two-sided test at 5 % would have seen with a chance of 80 %:
 /// (t(0.975) + t(0.8)) · standard error, n−1 degrees of freedom (Bloom 1995). `None` for fewer than
-/// two units.
+/// two units, or units that are alike.
 pub fn detectable(units: &[Unit]) -> Option<f64> {
-    if units.len() < 2 {
+    if !can_tell(units) {
         return None;
     }
     let freedom = units.len() as f64 - 1.0;
@@ -159,6 +178,16 @@ mod tests {
         assert_eq!(interval(&units, &mut draw(2)), interval(&units, &mut draw(2)));
         assert_eq!(interval(&units[..1], &mut draw(2)), None);
         assert_eq!(detectable(&units[..1]), None);
+    }
+
+    #[test]
+    fn units_that_are_alike_tell_nothing() {
+        // 360 images on which two arms agree leave about 3/360 = 0.8 points possible.
+        for value in [0.0, 0.1] {
+            let units = singles(&[value; 360]);
+            assert_eq!(interval(&units, &mut draw(3)), None);
+            assert_eq!(detectable(&units), None);
+        }
     }
 
     /// The point of the stretch: without it three seeds would cover 75 %.

@@ -3,8 +3,8 @@
 use super::budget::told;
 use super::command_line::{eval_command, study_command, train_command};
 use super::results::{ArmResult, ComparisonResult, DecidingUnit, Results};
-use super::statistics::Interval;
-use super::{Folder, Plan, Study};
+use super::statistics::{CONFIDENCE, Interval, POWER, RESAMPLES};
+use super::{Folder, MAX_FLOPS_GAP, Plan, Study};
 use crate::Result;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -57,8 +57,11 @@ fn answers(page: &mut String, results: &Results) {
     line(page, "## Answers\n");
     line(
         page,
-        "Differences of top-1 accuracy, arm minus baseline, in percentage points with 95 % bootstrap \
-         intervals; the verdict is that of the interval over the deciding unit.\n",
+        &format!(
+            "Differences of top-1 accuracy, arm minus baseline, in percentage points with {} % \
+             bootstrap intervals; the verdict is that of the interval over the deciding unit.\n",
+            100.0 * CONFIDENCE
+        ),
     );
     line(
         page,
@@ -108,12 +111,12 @@ fn what_was_run(page: &mut String, plan: &Plan, results: &Results) -> Result<()>
         ));
     }
     if training.len() > 1 {
-        item(
+        item(format!(
             "Models of a seed see the same images in the same order and start with equal weights \
-              wherever they share a parameter's name and shape; their training FLOPs are equal to \
-              2 %."
-                .into(),
-        );
+             wherever they share a parameter's name and shape; their training FLOPs, in balanced \
+             routing and without transport plans, are equal to {} %.",
+            100.0 * MAX_FLOPS_GAP
+        ));
     }
     line(page, &tuning(study, results));
     let mut item = |text: String| line(page, &format!("- {text}"));
@@ -183,13 +186,15 @@ fn how_to_read(page: &mut String, study: &Study, results: &Results) {
     line(page, "## How to read the intervals\n");
     let mut item = |text: String| line(page, &format!("- {text}"));
     let units: BTreeSet<_> = results.comparisons.iter().map(|found| found.unit.name()).collect();
-    if units.contains(DecidingUnit::Images.name()) {
-        let of_images = results.comparisons.iter().filter(|c| c.unit == DecidingUnit::Images);
+    if units.contains(DecidingUnit::ImagesAndSeeds.name()) {
+        let of_images =
+            results.comparisons.iter().filter(|c| c.unit == DecidingUnit::ImagesAndSeeds);
         let together = one_or_more(of_images.map(|found| found.images_per_unit));
         item(format!(
-            "Unit `images`: both arms are the same trained models, so the claim is about these {} models \
-             on images that were not seen. Differences are averaged over seeds for each image; \
-             images that compete for seats are drawn together, {} at a time.",
+            "Unit `images and seeds`: both arms are the same trained models. Over images, differences are \
+             averaged over the {} seeds for each image, and images that compete for seats are drawn \
+             together, {} at a time; over seeds, a seed is drawn whole. What holds both intervals \
+             decides.",
             study.seeds.len(),
             together
         ));
@@ -199,20 +204,24 @@ fn how_to_read(page: &mut String, study: &Study, results: &Results) {
               not made, on these test images. One difference for each seed."
             .into());
     }
-    item("Intervals are of the percentile bootstrap of paired differences, 10,000 resamples, stretched by \
-          t(n−1)/z · √(n/(n−1)) for n units: without that, three seeds would cover 75 %."
+    item(format!(
+        "Intervals are of the percentile bootstrap of paired differences, {RESAMPLES} resamples, \
+         stretched by t(n−1)/z · √(n/(n−1)) for n units: without that, three seeds would cover 75 %."
+    ));
+    item("`cannot tell`: the interval is as wide as the predicted difference or wider, or there is no \
+          interval since all units are alike. It does not say that there is no effect."
         .into());
-    item("`cannot tell`: the interval holds 0 and is as wide as the predicted difference or wider, so it \
-          cannot tell that difference from none. It does not say that there is no effect."
-        .into());
-    item("Smallest detectable: the true difference that this design would have shown with a chance of \
-          80 %, two-sided at 5 %."
-        .into());
+    item(format!(
+        "Smallest detectable: the true difference that this design would have shown with a chance of \
+         {} %, two-sided at {:.0} %.",
+        100.0 * POWER,
+        100.0 * (1.0 - CONFIDENCE)
+    ));
     let count = results.comparisons.len();
     if count > 1 {
         item(format!(
-            "Of {count} intervals at 95 %, about {:.1} miss the truth by chance.",
-            0.05 * count as f64
+            "Of {count} intervals, about {:.1} miss the truth by chance.",
+            (1.0 - CONFIDENCE) * count as f64
         ));
     }
     line(page, "");

@@ -9,8 +9,11 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Sign and size, or none of a size that matters.
+    /// Sign and size, by an interval no wider than the predicted difference; or none of a size
+    /// that matters.
     AsPredicted,
+    /// The sign is right, but the interval is wider than the predicted difference.
+    CannotTellSize,
     /// The sign is right, and the whole interval is nearer to 0 than the prediction.
     SmallerOfThatSign,
     /// The sign is right, and the whole interval is farther from 0 than the prediction.
@@ -29,6 +32,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Verdict::AsPredicted => "as predicted",
+            Verdict::CannotTellSize => "cannot tell the size; sign as predicted",
             Verdict::SmallerOfThatSign => "sign as predicted, smaller",
             Verdict::LargerOfThatSign => "sign as predicted, larger",
             Verdict::RuledOut => "smaller than predicted, sign open",
@@ -52,16 +56,20 @@ impl Verdict {
         }
     }
 
-    fn of_positive(points: f64, Interval { low, high }: Interval) -> Verdict {
+    fn of_positive(points: f64, interval: Interval) -> Verdict {
+        let Interval { low, high } = interval;
+        let is_narrow = interval.width() < points;
         if high < 0.0 {
             Verdict::AgainstPrediction
-        } else if low > 0.0 && high < points {
-            Verdict::SmallerOfThatSign
         } else if low > points {
             Verdict::LargerOfThatSign
-        } else if low > 0.0 {
+        } else if low > 0.0 && high < points {
+            Verdict::SmallerOfThatSign
+        } else if low > 0.0 && is_narrow {
             Verdict::AsPredicted
-        } else if high - low < points {
+        } else if low > 0.0 {
+            Verdict::CannotTellSize
+        } else if is_narrow {
             Verdict::RuledOut
         } else {
             Verdict::CannotTell
@@ -107,13 +115,17 @@ mod tests {
 
     #[test]
     fn an_interval_without_0_tells_the_sign_and_then_the_size() {
-        assert_eq!(verdict(2.0, 1.0, 3.0), Verdict::AsPredicted);
-        // Wider than the prediction, and still apart from 0.
-        assert_eq!(verdict(2.0, 0.5, 9.0), Verdict::AsPredicted);
+        assert_eq!(verdict(2.0, 1.5, 3.0), Verdict::AsPredicted);
+        // As wide as the prediction or wider, and still apart from 0.
+        for high in [2.5, 9.0] {
+            let found = verdict(2.0, 0.5, high);
+            assert_eq!(found, Verdict::CannotTellSize);
+            assert!(found.to_string().starts_with("cannot tell"));
+        }
         assert_eq!(verdict(2.0, 0.5, 1.5), Verdict::SmallerOfThatSign);
         assert_eq!(verdict(2.0, 2.5, 3.5), Verdict::LargerOfThatSign);
         assert_eq!(verdict(2.0, -3.0, -1.0), Verdict::AgainstPrediction);
-        assert_eq!(verdict(-2.0, -3.0, -1.0), Verdict::AsPredicted);
+        assert_eq!(verdict(-2.0, -3.0, -1.5), Verdict::AsPredicted);
         assert_eq!(verdict(-2.0, 1.0, 3.0), Verdict::AgainstPrediction);
     }
 

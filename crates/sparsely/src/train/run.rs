@@ -2,6 +2,7 @@
 
 use super::{Interval, RunConfig, StepReport, Trainer};
 use crate::checkpoint::{MetricsWriter, RunFolder, State};
+use crate::cost::{Call, ModelCost};
 use crate::data::{Dataset, Loader, LoaderConfig, Split};
 use crate::eval::{Evaluation, SavedModel, evaluate, with_arrays};
 use crate::model::Vit;
@@ -79,6 +80,7 @@ pub fn start(
 ) -> Result<Outcome> {
     let dataset = config.open_data()?;
     config.validate()?;
+    config.check_memory()?;
     let run = Run::new(config, dataset)?;
     let folder = RunFolder::create(out, root)?;
     folder.save_config(&run.config.to_toml()?)?;
@@ -124,6 +126,28 @@ impl RunConfig {
         Ok(Arc::new(dataset))
     }
 
+    /// Refuses what the machine's memory cannot hold, where the system tells how much there is.
+    fn check_memory(&self) -> Result<()> {
+        let batch = self.train.batch_size;
+        let cost = ModelCost::of(&self.model, &Call::balanced(batch))?;
+        let needed = cost.training_memory().total();
+        match machine_memory() {
+            Some(memory) if needed > memory => {
+                let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+                Err(Error::Argument {
+                    op: "train",
+                    expected: format!("what {} of memory can hold", gigabytes(memory)),
+                    got: format!(
+                        "{} parameters, which need {} at a batch size of {batch}",
+                        cost.params(),
+                        gigabytes(needed)
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// As `config.toml` holds it.
     ///
     /// # Errors
@@ -142,6 +166,14 @@ impl RunConfig {
         toml::from_str(text)
             .map_err(|e| Error::format(path, "the configuration of a run", e.message()))
     }
+}
+
+/// Bytes of memory of this machine.
+fn machine_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 struct Run {
@@ -186,6 +218,9 @@ impl Run {
         observer.begin(&self.config, &self.dataset, folder.path(), from, self.total_steps);
         let validate_steps = self.config.train.validate_every.steps(self.loader.steps_per_epoch());
         let mut last_save = Instant::now();
+        if from < self.total_steps && stop.load(Ordering::Relaxed) {
+            return Ok(Outcome::Stopped { step: from });
+        }
         for (step, batch) in
             (from..self.total_steps).zip(self.loader.prefetch(from, self.total_steps))
         {

@@ -104,7 +104,7 @@ fn check_report(plan: &Plan, folder: &Folder) {
     assert_eq!(results.trials.len(), 4);
     let [training, dial] = &results.comparisons[..] else { panic!("two comparisons") };
     assert_eq!(training.unit, DecidingUnit::Seeds);
-    assert_eq!((dial.unit, dial.images_per_unit), (DecidingUnit::Images, 8));
+    assert_eq!((dial.unit, dial.images_per_unit), (DecidingUnit::ImagesAndSeeds, 8));
     for found in [training, dial] {
         let mean = found.by_seed.iter().sum::<f64>() / 2.0;
         assert!((found.difference - mean).abs() < 1e-9);
