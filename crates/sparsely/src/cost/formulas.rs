@@ -4,7 +4,7 @@ use super::call::Call;
 use super::part::{Part, PartCost};
 use super::router::{Choice, Load};
 use crate::model::{Classifier, ModelConfig, Positions};
-use crate::moe::MoeConfig;
+use crate::moe::{MoeConfig, Priority, RouterConfig};
 use crate::{Error, Result};
 
 /// The model's sizes as the formulas name them.
@@ -126,8 +126,25 @@ impl Sizes {
             }
             Choice::Slots { p } => self.slots([moe.num_experts * p, left * p], load, part),
         };
+        let router = self.beside_logits(moe, router);
         let experts_per_token = choice.experts_per_token(left);
         Ok([router, dispatch, self.experts(moe, load, experts_per_token, part(Part::Experts))])
+    }
+
+    /// What routers have beside the kernel of their logits: a bias of each expert, the weight of a
+    /// penalty, the score of a learned priority.
+    fn beside_logits(&self, moe: &MoeConfig, router: PartCost) -> PartCost {
+        let router = match moe.router {
+            RouterConfig::LossFree(_) => router.with_params(moe.num_experts as u64),
+            RouterConfig::Relu(_) => router.with_params(1),
+            _ => router,
+        };
+        match moe.router.priority() {
+            Some(Priority::Learned) => {
+                router.with_params(self.d).product([self.b * self.l, self.d, 1])
+            }
+            _ => router,
+        }
     }
 
     /// Scores `x W`, W `[D, E]`; rows are gathered as experts read them, and the combine is a gated
