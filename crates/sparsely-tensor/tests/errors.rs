@@ -164,6 +164,10 @@ fn grouped_linear() {
     );
     let two = Arc::new(RowGroups::new(3, &[vec![0, 1], vec![2, 0]]).unwrap());
     let one = Arc::new(RowGroups::new(3, &[vec![0]]).unwrap());
+    for (indices, told) in [(&[0, 5][..], "[0, 5]"), (&[1, 0], "[1, 0]"), (&[0], "[0]")] {
+        let expected = "row groups among others: expected 2 ascending indices below 5, got ";
+        says(two.among(indices, 5), &format!("{expected}{told}"));
+    }
     let weights = GroupedWeights { w: wrong.named("stack"), b: wrong.named("stack of biases") };
     let no_stack = GroupedWeights { w: wrong.named("stack"), b: wrong.named("row of 5") };
     let x = zeros(&tape, [3, 3]);

@@ -119,6 +119,32 @@ fn measured(config: &ModelConfig, stats: &[(usize, sparsely::moe::RouterStats)])
     ModelCost::of(config, &call).unwrap()
 }
 
+/// Every kind of router, and what changes its parameters or products.
+fn router_models() -> Vec<(&'static str, ModelConfig)> {
+    let settings = [
+        ("sigmoid", r#"{"kind": "token_choice", "gate": "sigmoid"}"#),
+        ("learned priority", r#"{"kind": "token_choice", "priority": "learned"}"#),
+        ("sinkhorn token", r#"{"kind": "sinkhorn_token_choice"}"#),
+        ("sparse token", r#"{"kind": "sparse_token_choice"}"#),
+        ("expert", r#"{"kind": "expert_choice"}"#),
+        ("sinkhorn expert", r#"{"kind": "sinkhorn_expert_choice"}"#),
+        ("sparse expert", r#"{"kind": "sparse_expert_choice"}"#),
+        ("loss-free", r#"{"kind": "loss_free"}"#),
+        ("loss-free learned priority", r#"{"kind": "loss_free", "priority": "learned"}"#),
+        ("relu", r#"{"kind": "relu"}"#),
+    ];
+    let of = |(name, json): (&'static str, &str)| {
+        let mut config = sparse(1, Capacity::Unlimited, Group::Images { n: 2 });
+        config.moe.as_mut().unwrap().router = serde_json::from_str(json).unwrap();
+        (name, config)
+    };
+    let mut models: Vec<_> = settings.into_iter().map(of).collect();
+    let mut shared = sparse(2, Capacity::factor(1.05), Group::Images { n: 2 });
+    shared.moe.as_mut().unwrap().num_shared = 2;
+    models.push(("shared experts", shared));
+    models
+}
+
 /// Soft MoE, with a slot for each token and with three for each expert.
 fn soft_models() -> Vec<(&'static str, ModelConfig)> {
     let soft = |slots| {
@@ -133,7 +159,7 @@ fn soft_models() -> Vec<(&'static str, ModelConfig)> {
 #[test]
 fn forward_macs_are_those_that_the_kernels_count() {
     let mut dropping = 0;
-    for (name, config) in models().into_iter().chain(soft_models()) {
+    for (name, config) in models().into_iter().chain(soft_models()).chain(router_models()) {
         let (counted, stats) = counting(&config, |vit, params, images| {
             let pool = Pool::new();
             let tape = Tape::inference(params, &pool);
@@ -147,7 +173,7 @@ fn forward_macs_are_those_that_the_kernels_count() {
 
 #[test]
 fn backward_macs_are_those_that_the_kernels_count() {
-    let models = models().into_iter().chain(soft_models());
+    let models = models().into_iter().chain(soft_models()).chain(router_models());
     for (name, config) in models.filter(|(_, config)| config.num_classes.is_some()) {
         let (counted, stats) = counting(&config, |vit, params, images| {
             let pool = Pool::new();
@@ -305,12 +331,14 @@ fn a_skipped_layer_saves_its_router_and_its_experts() {
 fn parameters_are_those_of_the_layout() {
     let mobile = ["mobile-6x96", "mobile-12x192/4"].map(String::from);
     let sizes = ["ti4", "ti16", "s16", "s32", "b16", "b32", "l16", "l32", "h14", "15b14"];
-    let named = sizes.iter().flat_map(|size| ["vit", "vmoe"].map(|kind| format!("{kind}-{size}")));
+    let named =
+        sizes.iter().flat_map(|size| ["vit", "vmoe", "soft"].map(|kind| format!("{kind}-{size}")));
     let presets = named
         .chain(mobile)
         .chain(["digits".into()])
         .map(|name| (preset(&name).unwrap().model, name));
-    let models = models().into_iter().map(|(name, config)| (config, name.to_string()));
+    let models = models().into_iter().chain(soft_models()).chain(router_models());
+    let models = models.map(|(name, config)| (config, name.to_string()));
     for (config, name) in presets.chain(models) {
         let cost = ModelCost::of(&config, &Call::balanced(8)).unwrap();
         let layout = Vit::layout(&config).unwrap();

@@ -305,11 +305,12 @@ fn a_wrong_flag_is_one_line() {
 #[test]
 fn sizes_that_nothing_can_hold_are_refused() {
     let refusal = |setting: &str| stderr(&run(&["train", "--set", setting]));
+    // 1e11 blocks of 4·64² and, with 8 experts, 8 · 2·64·128.
     let depth = refusal("model.depth=99999999999");
     assert_eq!(
         depth,
         "sparsely: invalid configuration: model.depth 99999999999 is more than 1024; the model has \
-         about 7e15 parameters\n"
+         about 1e16 parameters\n"
     );
     let shared = refusal("model.moe.num_shared=99999999999");
     assert!(

@@ -4,7 +4,7 @@ use super::call::Call;
 use super::part::{Part, PartCost};
 use super::router::{Choice, Load};
 use crate::model::{Classifier, ModelConfig, Positions};
-use crate::moe::{ImageInput, MoeConfig, RouterConfig};
+use crate::moe::{ImageInput, MoeConfig, Priority, RouterConfig};
 use crate::{Error, Result};
 
 /// The model's sizes as the formulas name them.
@@ -139,6 +139,22 @@ impl Sizes {
         Ok(parts)
     }
 
+    /// What routers have beside the kernel of their logits: a bias of each expert, the weight of a
+    /// penalty, the score of a learned priority.
+    fn beside_logits(&self, moe: &MoeConfig, router: PartCost) -> PartCost {
+        let router = match moe.router {
+            RouterConfig::LossFree(_) => router.with_params(moe.num_experts as u64),
+            RouterConfig::Relu(_) => router.with_params(1),
+            _ => router,
+        };
+        match moe.router.priority() {
+            Some(Priority::Learned) => {
+                router.with_params(self.d).product([self.b * self.l, self.d, 1])
+            }
+            _ => router,
+        }
+    }
+
     /// Scores `x W` of tokens, W `[D, E]`: all E experts are scored, those that take part are chosen from.
     /// Random experts need none.
     fn scores(&self, moe: &MoeConfig, left: usize, noisy: bool, part: PartCost) -> PartCost {
@@ -146,11 +162,13 @@ impl Sizes {
         if matches!(moe.router, RouterConfig::Random(_)) {
             return part.working(3 * t * d + t * e, 2 * t * d);
         }
-        part.with_params(d * e)
+        let part = part
+            .with_params(d * e)
             .keeping(t * e * if noisy { 2 } else { 1 })
             .product([t, d, e])
             .softmax(t * left as u64)
-            .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e)
+            .working(3 * t * d + 3 * t * e, 2 * t * d + 2 * t * e);
+        self.beside_logits(moe, part)
     }
 
     /// The router of whole images, before the first MoE block: the input that it reads of the tokens of an
