@@ -4,7 +4,10 @@
 use super::confusion::Graph;
 use super::kmeans::k_means;
 use crate::{Error, Result};
-use faer::{Mat, Side};
+use nalgebra::{DMatrix, SymmetricEigen};
+
+/// More than any symmetric matrix of this size needs.
+const ITERATIONS: usize = 100_000;
 
 /// `k` groups of the classes of a graph: k-means of the rows of the first eigenvectors of
 /// D^(−1/2) (A + τ/V) D^(−1/2), τ the mean degree, each row of length 1.
@@ -13,18 +16,19 @@ pub(super) fn spectral(graph: &Graph, k: usize, seed: u64) -> Result<Vec<usize>>
     let degrees: Vec<f64> = (0..v).map(|class| graph.degree(class)).collect();
     let mean_degree = degrees.iter().sum::<f64>() / v as f64;
     let root = |class: usize| (degrees[class] + mean_degree).sqrt();
-    let matrix = Mat::from_fn(v, v, |i, j| {
+    let matrix = DMatrix::from_fn(v, v, |i, j| {
         (graph.weight(i, j) + mean_degree / v as f64) / (root(i) * root(j))
     });
-    let eigen = matrix.self_adjoint_eigen(Side::Lower).map_err(|error| Error::Argument {
-        op: "spectral clustering",
-        expected: "eigenvectors of the confusion graph".into(),
-        got: format!("{error:?}"),
+    let eigen = SymmetricEigen::try_new(matrix, f64::EPSILON, ITERATIONS).ok_or_else(|| {
+        let expected = "eigenvectors of the confusion graph".into();
+        let got = format!("none after {ITERATIONS} iterations");
+        Error::Argument { op: "spectral clustering", expected, got }
     })?;
-    // Eigenvalues ascend.
-    let vectors = eigen.U();
+    let mut by_value: Vec<usize> = (0..v).collect();
+    by_value.sort_by(|i, j| eigen.eigenvalues[*j].total_cmp(&eigen.eigenvalues[*i]));
     let row = |class: usize| {
-        let row: Vec<f64> = (v - k..v).map(|column| vectors[(class, column)]).collect();
+        let row = by_value.iter().take(k).map(|column| eigen.eigenvectors[(class, *column)]);
+        let row: Vec<f64> = row.collect();
         let length = row.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
         row.iter().map(|x| x / length).collect::<Vec<f64>>()
     };
