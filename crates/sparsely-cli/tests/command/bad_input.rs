@@ -320,7 +320,7 @@ fn sizes_that_nothing_can_hold_are_refused() {
     assert_eq!(shared.lines().count(), 1);
     // More than any machine of today has: where there is no /proc, nothing tells.
     if cfg!(target_os = "linux") {
-        let wide = refusal("model.mlp_width=100000000");
+        let wide = refusal("model.mlp_width=45000000");
         assert!(wide.starts_with("sparsely: train: expected what "), "{wide}");
         assert_eq!(wide.lines().count(), 1);
     }

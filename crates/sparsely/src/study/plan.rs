@@ -101,7 +101,10 @@ impl Plan {
             return Err(Error::format(
                 &folder.plan_path(),
                 told(&study.name, &request),
-                told(&plan.study.name, &plan.request),
+                format!(
+                    "{}, which goes on with the same flags; another --out begins anew",
+                    told(&plan.study.name, &plan.request)
+                ),
             ));
         }
         plan.study.check(&plan.sizes)?;
