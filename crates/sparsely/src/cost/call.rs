@@ -34,18 +34,14 @@ impl Call<'_> {
 /// The smallest number of images that whole routing groups fill.
 pub(super) fn group_images(config: &ModelConfig, dial: &Dial) -> Result<usize> {
     let Some(moe) = &config.moe else { return Ok(1) };
-    let (group, length) = (dial.group.unwrap_or(moe.group), config.length());
-    let tokens = group.tokens(length);
-    if tokens == 0 {
+    let group = dial.group.unwrap_or(moe.group);
+    let images = group.whole_images(config.length());
+    if images == 0 {
         return Err(Error::Argument {
             op: "cost",
             expected: "routing groups of at least one token".into(),
             got: format!("groups of {group}"),
         });
     }
-    Ok(tokens / gcd(tokens, length).max(1))
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
+    Ok(images)
 }

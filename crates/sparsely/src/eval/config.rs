@@ -2,7 +2,7 @@
 
 use crate::model::ModelConfig;
 use crate::moe::router::Asked;
-use crate::moe::{Capacity, Dial, Group};
+use crate::moe::{Capacity, Dial, Group, gcd};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -78,9 +78,8 @@ impl EvalConfig {
 /// absent.
 pub(super) fn group_images(model: &ModelConfig, group: Option<Group>) -> Result<usize> {
     let Some(moe) = &model.moe else { return Ok(1) };
-    let (group, length) = (group.unwrap_or(moe.group), model.length());
-    let tokens = group.tokens(length);
-    let images = tokens / gcd(tokens, length).max(1);
+    let group = group.unwrap_or(moe.group);
+    let images = group.whole_images(model.length());
     if images == 0 || images > MAX_GROUP_IMAGES {
         return Err(Error::Argument {
             op: "evaluation",
@@ -89,10 +88,6 @@ pub(super) fn group_images(model: &ModelConfig, group: Option<Group>) -> Result<
         });
     }
     Ok(images)
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// The least common multiple of two sizes that are not 0.

@@ -153,6 +153,17 @@ impl Group {
             Group::Tokens { n } => n,
         }
     }
+
+    /// The smallest number of images of `length` tokens that make whole groups; 0 for groups of no
+    /// tokens.
+    pub(crate) fn whole_images(&self, length: usize) -> usize {
+        let tokens = self.tokens(length);
+        tokens / gcd(tokens, length).max(1)
+    }
+}
+
+pub(crate) fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl std::fmt::Display for Group {

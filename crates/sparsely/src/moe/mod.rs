@@ -16,6 +16,7 @@ mod stats;
 mod subset;
 
 pub use capacity::{Capacity, Order, Priority, Rounding, Seat, Seating};
+pub(crate) use config::gcd;
 pub use config::{ExpertInit, Group, MoeConfig, Placement};
 pub use experts::Experts;
 pub use granularity::{Granularity, ImageInput};
