@@ -341,6 +341,10 @@ pub(crate) enum BenchKind {
     Train,
     /// Routers alone, and within a MoE layer
     Routers,
+    /// The matrix product alone
+    Gemm,
+    /// Experts beside a dense MLP of as many rows
+    Moe,
 }
 
 #[derive(ClapArgs)]

@@ -27,6 +27,7 @@
 mod buffer;
 mod error;
 mod kernel;
+pub mod measure;
 mod ops;
 pub mod optim;
 mod shape;

@@ -50,9 +50,15 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
-    if args.what == BenchKind::Routers {
-        return super::bench_routers::run(args);
+    match args.what {
+        BenchKind::Train => train(args),
+        BenchKind::Routers => super::bench_routers::run(args),
+        BenchKind::Gemm => super::bench_gemm::run(args),
+        BenchKind::Moe => super::bench_moe::run(args),
     }
+}
+
+fn train(args: &BenchArgs) -> Result<ExitCode> {
     if !args.batch.get().is_multiple_of(GROUP) {
         bail!("--batch: expected a multiple of {GROUP}, the images of a group, got {}", args.batch);
     }

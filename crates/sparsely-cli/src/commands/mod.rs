@@ -1,7 +1,10 @@
 //! One verb a file.
 
 pub(crate) mod bench;
+mod bench_gemm;
+mod bench_moe;
 mod bench_routers;
+mod bench_time;
 pub(crate) mod cost;
 pub(crate) mod eval;
 pub(crate) mod export;

@@ -5,6 +5,7 @@ pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod isa;
 pub(crate) mod math;
+pub(crate) mod peak;
 #[cfg(target_arch = "x86_64")]
 mod product;
 pub(crate) mod reduce;

@@ -3,7 +3,7 @@
 use super::column_sum::add_column_sums;
 use crate::kernel::elementwise::{Activation, add_slice};
 use crate::kernel::gemm::{
-    Finish, Left, ROW_BLOCK, Start, add_outer, gemm_by_rows, mat, mat_mut, product, with_packed,
+    Finish, Left, MatRef, ROW_BLOCK, Start, add_outer, gemm_by_rows, mat, mat_mut, product, with_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
@@ -44,7 +44,7 @@ impl<'t> Var<'t> {
         let mut y = tape.take(shape.len());
         let terms =
             Terms { b: b.map(|b| tape.slab().view(b)), residual: residual.map(Var::values) };
-        let factors = (act, self.values(), tape.slab().view(w));
+        let factors = (act, self.values(), mat(tape.slab().view(w), i, o));
         forward(factors, y.as_f32_mut(), [rows, i, o], terms);
 
         let out = tape.grad_id();
@@ -92,13 +92,18 @@ impl<'a> Terms<'a> {
     }
 }
 
+/// y = x W, as the layer computes it.
+pub(crate) fn linear_forward(y: &mut [f32], x: &[f32], w: MatRef<'_>) {
+    let (i, o) = (w.nrows(), w.ncols());
+    forward((Activation::Identity, x, w), y, [x.len() / i, i, o], Terms { b: None, residual: None });
+}
+
 fn forward(
-    (act, x, w): (Activation, &[f32], &[f32]),
+    (act, x, w): (Activation, &[f32], MatRef<'_>),
     y: &mut [f32],
     [rows, i, o]: [usize; 3],
     terms: Terms<'_>,
 ) {
-    let w = mat(w, i, o);
     if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
         let start = terms.start(0, rows, o);
         return gemm_by_rows(mat_mut(y, rows, o), start, mat(x, rows, i), w);

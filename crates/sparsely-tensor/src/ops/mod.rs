@@ -22,6 +22,8 @@ mod softmax_columns;
 mod sparse_transport;
 mod tokens;
 
+pub(crate) use linear::linear_forward;
+
 pub use cross_entropy::CrossEntropy;
 pub use grouped_linear::{GroupedWeights, RowGroups};
 pub use sinkhorn::Sinkhorn;

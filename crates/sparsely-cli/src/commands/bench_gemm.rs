@@ -1,0 +1,68 @@
+//! `sparsely bench gemm`: the matrix product alone, beside what the processor can do at most.
+
+use super::bench_time::median;
+use crate::args::BenchArgs;
+use anyhow::Result;
+use serde_json::json;
+use sparsely_tensor::measure::{Form, instruction_set, peak_flops, product_seconds};
+use std::process::ExitCode;
+
+/// Products of a training step: ViT Ti, a MoE layer of ViT S, one image, ViT B, a square, heads.
+const PRODUCTS: [(Form, [usize; 3]); 10] = [
+    (Form::Forward, [3136, 192, 768]),
+    (Form::Forward, [3136, 768, 192]),
+    (Form::InputGradient, [3136, 768, 192]),
+    (Form::WeightGradient, [192, 3136, 768]),
+    (Form::Forward, [392, 384, 1536]),
+    (Form::Forward, [49, 192, 768]),
+    (Form::Forward, [1600, 768, 3072]),
+    (Form::WeightGradient, [768, 1600, 3072]),
+    (Form::Forward, [1024, 1024, 1024]),
+    (Form::Many(192), [64, 64, 64]),
+];
+
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let threads = rayon::current_num_threads();
+    for (form, [m, k, n]) in PRODUCTS {
+        let count = if let Form::Many(count) = form { count } else { 1 };
+        let flops = 2.0 * (count * m * k * n) as f64;
+        // Beside each product: the machine changes its speed from second to second.
+        let peak = peak_flops();
+        let seconds = median(product_seconds(form, [m, k, n], args.steps.get().max(rounds(flops))));
+        let share = flops / seconds / peak;
+        if args.json {
+            let line = json!({
+                "product": name(form), "m": m, "k": k, "n": n, "count": count, "precision": "f32",
+                "threads": threads, "kernel": instruction_set(), "seconds": seconds,
+                "flops_per_second": flops / seconds, "peak_flops_per_second": peak, "share_of_peak": share,
+            });
+            say!("{line}");
+        } else {
+            let times = if count > 1 { format!("{count} × ") } else { String::new() };
+            say!(
+                "{:<15} {:<18} {:>8.1} GFLOP/s, {:>5.1} % of {:.0} ({}, f32, {threads} threads)",
+                name(form),
+                format!("{times}{m}×{k}×{n}"),
+                flops / seconds / 1e9,
+                100.0 * share,
+                peak / 1e9,
+                instruction_set()
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Enough for a tenth of a second of a core.
+fn rounds(flops: f64) -> usize {
+    (1e10 / flops) as usize
+}
+
+fn name(form: Form) -> &'static str {
+    match form {
+        Form::Forward => "forward",
+        Form::InputGradient => "input gradient",
+        Form::WeightGradient => "weight gradient",
+        Form::Many(_) => "many",
+    }
+}

@@ -1,0 +1,170 @@
+//! `sparsely bench moe`: the experts of a layer beside a dense MLP of as many rows.
+
+use super::bench_time::median;
+use crate::args::BenchArgs;
+use anyhow::Result;
+use serde_json::json;
+use sparsely::moe::{ExpertInit, Experts, Mixing, RouterStats, Routing};
+use sparsely::nn::{Init, Initializer, Mlp, Mode};
+use sparsely_tensor::measure::{instruction_set, read_bandwidth};
+use sparsely_tensor::{Param, Pool, RowGroups, Slab, Tape, Var};
+use std::process::ExitCode;
+use std::time::Instant;
+
+const WIDTH: usize = 384;
+const MLP_WIDTH: usize = 1536;
+/// Calls of each before the clock starts.
+const WARM_UP: usize = 2;
+
+/// Experts and rows: who computes how many.
+struct Loads {
+    name: &'static str,
+    rows_e: Vec<usize>,
+}
+
+impl Loads {
+    fn balanced(e: usize, rows: usize) -> Loads {
+        Loads { name: "balanced", rows_e: vec![rows; e] }
+    }
+
+    /// As [`Loads::balanced`] in sum, the load of each rank 1/rank of the first.
+    fn zipf(e: usize, rows: usize) -> Loads {
+        let harmonic: f64 = (1..=e).map(|rank| 1.0 / rank as f64).sum();
+        let share = |rank: usize| (e * rows) as f64 / harmonic / rank as f64;
+        let mut rows_e: Vec<usize> = (1..=e).map(|rank| share(rank) as usize).collect();
+        rows_e[0] += e * rows - rows_e.iter().sum::<usize>();
+        Loads { name: "zipf", rows_e }
+    }
+
+    fn num_rows(&self) -> usize {
+        self.rows_e.iter().sum()
+    }
+
+    /// Rows go to experts as if drawn: neighbours to different ones.
+    fn groups(&self) -> Result<RowGroups> {
+        let t = self.num_rows();
+        // A step that has no factor in common with T visits every row once.
+        let step = (t * 5 / 8..).find(|step| gcd(*step, t) == 1).unwrap_or(1);
+        let mut next = (0..t).map(|i| (i * step % t) as u32);
+        let of_e = self.rows_e.iter().map(|rows| {
+            let mut of: Vec<u32> = next.by_ref().take(*rows).collect();
+            of.sort_unstable();
+            of
+        });
+        Ok(RowGroups::new(t, &of_e.collect::<Vec<_>>())?)
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let bandwidth = read_bandwidth();
+    let calls = args.steps.get();
+    for rows in [1, 4, 25, 100, 400] {
+        tell(args, &Loads::balanced(8, rows), bandwidth, calls)?;
+    }
+    tell(args, &Loads::zipf(8, 100), bandwidth, calls)?;
+    tell(args, &Loads::zipf(8, 400), bandwidth, calls)?;
+    for experts in [16, 32, 64, 128] {
+        tell(args, &Loads::balanced(experts, 100), bandwidth, calls)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result<()> {
+    let Measured { forward: [experts, dense], backward: [experts_back, dense_back] } =
+        measure(loads, calls)?;
+    let (e, t) = (loads.rows_e.len(), loads.num_rows());
+    let weights = (e * 2 * WIDTH * MLP_WIDTH * size_of::<f32>()) as f64;
+    let of_bandwidth = weights / experts / bandwidth;
+    let threads = rayon::current_num_threads();
+    if args.json {
+        let line = json!({
+            "loads": loads.name, "experts": e, "rows": t, "width": WIDTH, "mlp_width": MLP_WIDTH,
+            "precision": "f32", "threads": threads, "kernel": instruction_set(),
+            "forward_seconds": experts, "dense_forward_seconds": dense,
+            "backward_seconds": experts_back, "dense_backward_seconds": dense_back,
+            "forward_over_dense": experts / dense, "backward_over_dense": experts_back / dense_back,
+            "weight_bytes_per_second": weights / experts, "share_of_bandwidth": of_bandwidth,
+        });
+        say!("{line}");
+    } else {
+        say!(
+            "{:<8} {e:>3} experts, {:>3} rows each: forward {:>7.2} ms, {:.2} of dense, backward {:>7.2} ms, \
+             {:.2} of dense; weights read at {:.0} % of {:.1} GB/s ({threads} threads)",
+            loads.name,
+            t / e,
+            1e3 * experts,
+            experts / dense,
+            1e3 * experts_back,
+            experts_back / dense_back,
+            100.0 * of_bandwidth,
+            bandwidth / 1e9
+        );
+    }
+    Ok(())
+}
+
+/// Median seconds of the experts and of the dense MLP.
+struct Measured {
+    forward: [f64; 2],
+    backward: [f64; 2],
+}
+
+/// Both with their input `[T, D]` as a parameter, so that its gradient is computed too.
+struct Layers {
+    x_td: Param,
+    experts: Experts,
+    dense: Mlp,
+    rows: std::sync::Arc<RowGroups>,
+}
+
+fn measure(loads: &Loads, calls: usize) -> Result<Measured> {
+    let (e, t) = (loads.rows_e.len(), loads.num_rows());
+    let mut init = Initializer::default();
+    let layers = Layers {
+        x_td: init.vector("x", [t, WIDTH], Init::Normal { std: 1.0 }),
+        experts: Experts::init(&mut init, [e, WIDTH, MLP_WIDTH], 0.0, ExpertInit::Different),
+        dense: Mlp::init(&mut init, "mlp", [WIDTH, MLP_WIDTH], 0.0),
+        rows: loads.groups()?.into(),
+    };
+    let params = init.finish(0);
+    let mut grads = Slab::zeros(params.layout().clone());
+    let pool = Pool::new();
+    let slopes: Vec<f64> = (0..t * WIDTH).map(|i| (i % 7) as f64 / 7.0 - 0.4).collect();
+    let (mut forward, mut backward) = ([vec![], vec![]], [vec![], vec![]]);
+    for call in 0..WARM_UP + calls {
+        for which in 0..2 {
+            let tape = Tape::recording(&params, &pool);
+            let x_td = tape.param(&layers.x_td);
+            let begin = Instant::now();
+            let y_td = layers.forward(&tape, &x_td, which)?;
+            let seconds = begin.elapsed().as_secs_f64();
+            let loss = y_td.dot_constant(&slopes)?;
+            let begin = Instant::now();
+            tape.backward(&loss, &mut grads)?;
+            let seconds_back = begin.elapsed().as_secs_f64();
+            if call >= WARM_UP {
+                forward[which].push(seconds);
+                backward[which].push(seconds_back);
+            }
+        }
+    }
+    Ok(Measured { forward: forward.map(median), backward: backward.map(median) })
+}
+
+impl Layers {
+    /// The experts with gate 1, or the dense MLP.
+    fn forward<'t>(&self, tape: &'t Tape<'t>, x_td: &Var<'t>, which: usize) -> Result<Var<'t>> {
+        if which == 1 {
+            return Ok(self.dense.forward(x_td, x_td, &mut Mode::Eval)?);
+        }
+        let n = self.rows.num_entries();
+        let gates_n = tape.constant([n], &vec![1.0; n])?;
+        let (rows, mixing) = (RowGroups::clone(&self.rows), Mixing::Tokens(gates_n));
+        let routing = Routing::new(rows, mixing, RouterStats::default());
+        Ok(self.experts.forward(x_td, &routing, x_td, &mut Mode::Eval)?)
+    }
+}

@@ -1,0 +1,106 @@
+//! Kernels alone and what the processor could do at most, for benchmarks.
+
+use crate::Activation;
+use crate::kernel::gemm::{add_outer, gemm, mat, mat_mut};
+use crate::kernel::isa::{Level, level, simd};
+use crate::kernel::peak::multiply_adds;
+use crate::kernel::reduce;
+use crate::ops::linear_forward;
+use crate::tape::Write;
+use rayon::prelude::*;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// The instruction set that the kernels were chosen for.
+pub fn instruction_set() -> &'static str {
+    match level() {
+        Level::Avx512 => "AVX-512",
+        Level::Avx2 => "AVX2",
+        Level::Baseline => "portable",
+    }
+}
+
+/// FLOPs a second of a loop of f32 multiply-adds on all threads of the current pool, the best of
+/// several short ones.
+pub fn peak_flops() -> f64 {
+    const ROUNDS: usize = 2_000_000;
+    const TRIES: usize = 7;
+    let once = || {
+        let begin = Instant::now();
+        let macs: usize = rayon::broadcast(|_| {
+            let (macs, sum) = multiply_adds(black_box(ROUNDS));
+            black_box(sum);
+            macs
+        })
+        .into_iter()
+        .sum();
+        2.0 * macs as f64 / begin.elapsed().as_secs_f64()
+    };
+    (0..TRIES).map(|_| once()).fold(0.0, f64::max)
+}
+
+/// Bytes a second that all threads of the current pool read from memory, the best of several sweeps over
+/// more than the caches hold.
+pub fn read_bandwidth() -> f64 {
+    const LEN: usize = 1 << 26;
+    const TRIES: usize = 5;
+    let values = vec![1.0_f32; LEN];
+    let once = || {
+        let begin = Instant::now();
+        let sum: f32 = values.par_chunks(1 << 20).map(sum_of).sum();
+        black_box(sum);
+        (LEN * size_of::<f32>()) as f64 / begin.elapsed().as_secs_f64()
+    };
+    (0..TRIES).map(|_| once()).fold(0.0, f64::max)
+}
+
+simd! {
+    fn sum_of<I>(x: &[f32]) -> f32 {
+        reduce::sum(x)
+    }
+}
+
+/// A product as the layers ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `[M, K]·[K, N]`, as a layer's forward pass.
+    Forward,
+    /// `[M, K]·[N, K]ᵀ`, as the gradient of a layer's input.
+    InputGradient,
+    /// `[K, M]ᵀ·[K, N]`, as the gradient of a weight.
+    WeightGradient,
+    /// So many products `[M, K]·[K, N]`, each on one thread, as the heads of an attention.
+    Many(usize),
+}
+
+/// Seconds of a product of random matrices on all threads of the current pool, one for each of `rounds`.
+pub fn product_seconds(form: Form, [m, k, n]: [usize; 3], rounds: usize) -> Vec<f64> {
+    let count = if let Form::Many(count) = form { count } else { 1 };
+    // The values do not change the time; denormal and infinite ones would.
+    let values = |len: usize| -> Vec<f32> {
+        (0..len).map(|i| (i * 7919 % 2048) as f32 / 1024.0 - 1.0).collect()
+    };
+    let (a, b) = (values(count * m * k), values(count * k * n));
+    let mut c = vec![0.0; count * m * n];
+    let mut once = || {
+        let begin = Instant::now();
+        match form {
+            Form::Forward => linear_forward(&mut c, &a, mat(&b, k, n)),
+            Form::InputGradient => linear_forward(&mut c, &a, mat(&b, n, k).transpose()),
+            Form::WeightGradient => {
+                add_outer(&mut c, Activation::Identity, mat(&a, k, m), mat(&b, k, n));
+            }
+            Form::Many(_) => {
+                let factors = a.par_chunks(m * k).zip(b.par_chunks(k * n));
+                c.par_chunks_mut(m * n).zip(factors).for_each(|(c, (a, b))| {
+                    gemm(mat_mut(c, m, n), Write::Replace, mat(a, m, k), mat(b, k, n));
+                });
+            }
+        }
+        let seconds = begin.elapsed().as_secs_f64();
+        black_box(&c);
+        seconds
+    };
+    once();
+    (0..rounds).map(|_| once()).collect()
+}
