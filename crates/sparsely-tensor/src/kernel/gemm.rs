@@ -7,9 +7,9 @@
 use super::elementwise::{activate, activate_backward, add_slice};
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Level, level};
-#[cfg(target_arch = "x86_64")]
-use super::product;
 use super::scratch::with_scratch;
+#[cfg(target_arch = "x86_64")]
+use super::{few_rows, product};
 use crate::Activation;
 use crate::tape::Write;
 use faer::linalg::matmul::matmul;
@@ -165,6 +165,15 @@ pub(crate) fn product(
     super::count::add_macs(extents.iter().product());
     if dst.nrows() == 0 || dst.ncols() == 0 {
         return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if a.ncols() > 0 && level() != Level::Baseline && few_rows::fits(dst.nrows(), right) {
+        let k = a.ncols();
+        let block = match level() {
+            Level::Avx512 => product::avx512::block_len(k),
+            _ => product::avx2::block_len(k),
+        };
+        return few_rows::compute(dst, start, left, b, (block, finish));
     }
     #[cfg(target_arch = "x86_64")]
     if a.ncols() > 0

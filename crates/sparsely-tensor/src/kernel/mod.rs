@@ -2,6 +2,8 @@
 
 pub(crate) mod count;
 pub(crate) mod elementwise;
+#[cfg(target_arch = "x86_64")]
+mod few_rows;
 pub(crate) mod gemm;
 pub(crate) mod isa;
 pub(crate) mod math;

@@ -641,7 +641,7 @@ impl Tile {
 macro_rules! entries {
     ($module:ident, $register:ty, $features:literal) => {
         pub(super) mod $module {
-            use super::{MatRef, Product, Strided, block_len, pack_columns};
+            use super::{MatRef, Product, Strided, pack_columns};
             use rayon::prelude::*;
 
             /// Computes a product.
@@ -656,6 +656,11 @@ macro_rules! entries {
                 }
                 // SAFETY: by contract.
                 unsafe { product.compute::<$register>(compiled) };
+            }
+
+            /// Longest piece of an inner dimension of `k` that is summed in one chain.
+            pub(in crate::kernel) fn block_len(k: usize) -> usize {
+                super::block_len::<$register>(k)
             }
 
             /// Elements of a packed right factor.
@@ -681,7 +686,7 @@ macro_rules! entries {
                 let (k, n) = (b.nrows(), b.ncols());
                 assert_eq!(panels.len(), packed_len(k, n), "room for the panels");
                 let Some(right) = Strided::of(b) else { return false };
-                let block = block_len::<$register>(k);
+                let block = block_len(k);
                 let blocks = panels.par_chunks_mut(block * packed_len(1, n)).enumerate();
                 blocks.for_each(|(i, to)| {
                     let k0 = i * block;

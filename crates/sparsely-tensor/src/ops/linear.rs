@@ -3,7 +3,8 @@
 use super::column_sum::add_column_sums;
 use crate::kernel::elementwise::{Activation, add_slice};
 use crate::kernel::gemm::{
-    Finish, Left, MatRef, ROW_BLOCK, Start, add_outer, gemm_by_rows, mat, mat_mut, product, with_packed,
+    Finish, Left, MatRef, ROW_BLOCK, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
+    with_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
@@ -95,7 +96,12 @@ impl<'a> Terms<'a> {
 /// y = x W, as the layer computes it.
 pub(crate) fn linear_forward(y: &mut [f32], x: &[f32], w: MatRef<'_>) {
     let (i, o) = (w.nrows(), w.ncols());
-    forward((Activation::Identity, x, w), y, [x.len() / i, i, o], Terms { b: None, residual: None });
+    forward(
+        (Activation::Identity, x, w),
+        y,
+        [x.len() / i, i, o],
+        Terms { b: None, residual: None },
+    );
 }
 
 fn forward(
