@@ -218,6 +218,9 @@ pub(crate) struct PredictArgs {
     pub(crate) dial: DialArgs,
     #[command(flatten)]
     pub(crate) budget: BudgetArgs,
+    /// Tell on stderr how much of the model was read, and how much memory is resident
+    #[arg(long)]
+    pub(crate) memory: bool,
     /// One line of JSON per image instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -321,12 +324,18 @@ pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(default_value = "train")]
     pub(crate) what: BenchKind,
-    /// Only this model or router (as printed)
+    /// Only this model, router or size (as printed)
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Images of a step
     #[arg(long, default_value = "64", value_name = "N")]
     pub(crate) batch: NonZeroUsize,
+    /// infer: measure this run's model alone, in this process, at --batch
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<PathBuf>,
+    /// infer: put infer.jsonl and infer.svg here, beside what was measured before of other sizes
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
     /// Steps that are timed, after three that are not
     #[arg(long, default_value = "12", value_name = "N")]
     pub(crate) steps: NonZeroUsize,
@@ -341,6 +350,8 @@ pub(crate) enum BenchKind {
     Train,
     /// Routers alone, and within a MoE layer
     Routers,
+    /// Time and memory of inference: dense, an expert an image, an expert a token, at equal FLOPs
+    Infer,
 }
 
 #[derive(ClapArgs)]

@@ -29,7 +29,7 @@ pub(super) fn find(
     out: &Path,
 ) -> Result<SuperClassFile> {
     let grouping = grouping(args)?;
-    let Trained { config, saved, model, params } = Trained::load(run)?;
+    let Trained { config, saved, model, params } = Trained::open(run)?;
     if config.data.source.is_empty() {
         bail!("the model was imported without images: there is nothing to tell its confusions by");
     }

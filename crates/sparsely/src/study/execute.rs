@@ -10,7 +10,7 @@ use crate::eval::{EvalConfig, Meter, SavedModel, Subject, cost_in_turn, evaluate
 use crate::model::Vit;
 use crate::train::{self, RunConfig};
 use crate::{Error, Result};
-use sparsely_tensor::Slab;
+use sparsely_tensor::PackedSlab;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,7 +79,7 @@ struct Learned {
     lr_peak: f64,
     description: SavedModel,
     model: Vit,
-    params: Slab,
+    params: PackedSlab,
 }
 
 struct Work<'a> {
@@ -245,7 +245,7 @@ impl Work<'_> {
             .iter()
             .map(|arm| {
                 let Learned { model, params, .. } = &learned[arm.model.as_str()];
-                Subject { model, params, dial: arm.dial.clone() }
+                Subject { model, params: params.into(), dial: arm.dial.clone() }
             })
             .collect();
         let meter = Meter::open(study.watts_per_core);
@@ -265,7 +265,7 @@ impl Learned {
     fn load(path: &Path) -> Result<Learned> {
         let run = RunFolder::open(path)?;
         let config = RunConfig::from_toml(&run.config()?, &run.config_path())?;
-        let (description, model, params) = SavedModel::load(&run)?;
+        let (description, model, params) = SavedModel::open(&run)?;
         let (seed, lr_peak) = (config.seed, config.train.schedule.lr_peak);
         Ok(Learned { seed, lr_peak, description, model, params })
     }

@@ -36,6 +36,7 @@ pub use execute::{Observer, Stage, execute};
 pub use fair::{MAX_FLOPS_GAP, TrainingCost};
 pub use folder::Folder;
 pub use plan::{Plan, Request};
+pub use plot::{Latency, latency_svg};
 pub use rate::Rate;
 pub use reading::{Reading, SeedCosts, Trial};
 pub use results::{ArmResult, ArmRouting, ComparisonResult, DecidingUnit, Results, SeedResult};
