@@ -73,6 +73,10 @@ pub(crate) struct TrainArgs {
     /// Teach the router of whole images these super-classes, one for each expert
     #[arg(long, value_name = "JSON", conflicts_with = "resume")]
     pub(crate) superclasses: Option<PathBuf>,
+    /// Teach it another label of the images, one for each expert, such as coarse_label: a column of their Parquet
+    /// files
+    #[arg(long, value_name = "COLUMN", conflicts_with_all = ["resume", "superclasses"])]
+    pub(crate) superclass_labels: Option<String>,
     /// Go on with the run in this folder
     #[arg(long, value_name = "RUN")]
     pub(crate) resume: Option<PathBuf>,

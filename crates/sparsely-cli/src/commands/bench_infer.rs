@@ -132,7 +132,10 @@ fn configs(size: &str) -> Result<Vec<(&'static str, ModelConfig)>> {
         (least.min(*flops), most.max(*flops))
     });
     if most > (1.0 + MAX_FLOPS_GAP) * least {
-        bail!("models of {size}: expected FLOPs equal to {} %, got {least} to {most}", 100.0 * MAX_FLOPS_GAP);
+        bail!(
+            "models of {size}: expected FLOPs equal to {} %, got {least} to {most}",
+            100.0 * MAX_FLOPS_GAP
+        );
     }
     Ok(configs.into())
 }
@@ -208,15 +211,24 @@ fn synthetic(config: &ModelConfig, count: usize) -> Vec<f32> {
 
 fn print(found: &[Latency]) {
     let head = [
-        "model", "routed", "batch", "MFLOP/image", "ms/image", "least–most", "÷ dense", "weights MB",
-        "file MB", "resident MB", "peak MB", "experts' layers",
+        "model",
+        "routed",
+        "batch",
+        "MFLOP/image",
+        "ms/image",
+        "least–most",
+        "÷ dense",
+        "weights MB",
+        "file MB",
+        "resident MB",
+        "peak MB",
+        "experts' layers",
     ];
     let mut rows = vec![cells(head)];
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
     for own in found {
-        let is_dense = |l: &&Latency| {
-            l.size == own.size && l.batch == own.batch && l.routed == ROUTED[0]
-        };
+        let is_dense =
+            |l: &&Latency| l.size == own.size && l.batch == own.batch && l.routed == ROUTED[0];
         let dense = found.iter().find(is_dense).map_or(f64::NAN, |dense| dense.milliseconds);
         let [low, high] = own.milliseconds_range;
         let [used, all] = own.experts_used;

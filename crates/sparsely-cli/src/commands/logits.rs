@@ -37,7 +37,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
         (None, Some(config), Some(params)) => {
             let (model, params) = load_reference(config, params, height)?;
             (model, PackedSlab::new(params))
-        },
+        }
         _ => unreachable!("clap asks for a run, or a configuration and parameters"),
     };
     let expected = [model.config().image_size, model.config().channels];

@@ -9,7 +9,9 @@ use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
     Activation, activate, activate_backward, add_slice, axpy, dot, scale,
 };
-use crate::kernel::gemm::{Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product};
+use crate::kernel::gemm::{
+    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product,
+};
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
 use crate::tape::{Tape, Var, Write};
@@ -204,17 +206,19 @@ impl<'t> Var<'t> {
         let mut z = tape.take(n * o);
         let (x, b) = (self.values(), tape.params().view(&weights.b));
         let kernels = kernels(tape, &weights.w, groups)?;
-        cut(groups.blocks(block_len(&kernels, n)), z.as_f32_mut(), o).into_par_iter().for_each(|(block, z)| {
-            let rows = &groups.rows[block.entries.clone()];
-            let bias = Some(&b[block.group * o..][..o]);
-            with_scratch(rows.len() * i, |gathered| {
-                gather(x, rows, i, gathered);
-                let w = kernels[block.group].as_ref().expect("of each group with rows");
-                let start = Start::Terms { bias, residual: None };
-                let gathered = mat(gathered, rows.len(), i).into();
-                product(mat_mut(z, rows.len(), o), start, gathered, w, Finish::None);
-            });
-        });
+        cut(groups.blocks(block_len(&kernels, n)), z.as_f32_mut(), o).into_par_iter().for_each(
+            |(block, z)| {
+                let rows = &groups.rows[block.entries.clone()];
+                let bias = Some(&b[block.group * o..][..o]);
+                with_scratch(rows.len() * i, |gathered| {
+                    gather(x, rows, i, gathered);
+                    let w = kernels[block.group].as_ref().expect("of each group with rows");
+                    let start = Start::Terms { bias, residual: None };
+                    let gathered = mat(gathered, rows.len(), i).into();
+                    product(mat_mut(z, rows.len(), o), start, gathered, w, Finish::None);
+                });
+            },
+        );
 
         let out = tape.grad_id();
         let (x, weights, groups) = (self.clone_saved(), *weights, Arc::clone(groups));
@@ -269,13 +273,15 @@ impl<'t> Var<'t> {
         let b = tape.params().view(&weights.b);
         let kernels = kernels(tape, &weights.w, groups)?;
         let z = self.values();
-        cut(groups.blocks(block_len(&kernels, n)), y_n.as_f32_mut(), o).into_par_iter().for_each(|(block, y)| {
-            let rows = block.entries.len();
-            let start = Start::Terms { bias: Some(&b[block.group * o..][..o]), residual: None };
-            let w = kernels[block.group].as_ref().expect("of each group with rows");
-            let u = Left { values: mat(&z[block.entries.start * i..], rows, i), act };
-            product(mat_mut(y, rows, o), start, u, w, Finish::None);
-        });
+        cut(groups.blocks(block_len(&kernels, n)), y_n.as_f32_mut(), o).into_par_iter().for_each(
+            |(block, y)| {
+                let rows = block.entries.len();
+                let start = Start::Terms { bias: Some(&b[block.group * o..][..o]), residual: None };
+                let w = kernels[block.group].as_ref().expect("of each group with rows");
+                let u = Left { values: mat(&z[block.entries.start * i..], rows, i), act };
+                product(mat_mut(y, rows, o), start, u, w, Finish::None);
+            },
+        );
         let mut y = tape.take(shape.len());
         let start = match residual {
             Some(residual) => {
@@ -313,11 +319,7 @@ impl<'t> Var<'t> {
 }
 
 /// The kernels of the groups that have rows: those of the others are not looked at.
-fn kernels<'p>(
-    tape: &Tape<'p>,
-    w: &Param,
-    groups: &RowGroups,
-) -> Result<Vec<Option<Right<'p>>>> {
+fn kernels<'p>(tape: &Tape<'p>, w: &Param, groups: &RowGroups) -> Result<Vec<Option<Right<'p>>>> {
     let kernel = |group| {
         let has_rows = !groups.group(group).is_empty();
         has_rows.then(|| tape.params().kernel(w, group)).transpose()

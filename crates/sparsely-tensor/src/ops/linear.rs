@@ -3,7 +3,8 @@
 use super::column_sum::add_column_sums;
 use crate::kernel::elementwise::{Activation, add_slice};
 use crate::kernel::gemm::{
-    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm_by_rows, mat, mat_mut, product, with_packed,
+    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
+    with_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;

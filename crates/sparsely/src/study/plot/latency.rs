@@ -67,7 +67,8 @@ pub fn latency_svg(found: &[Latency]) -> Result<String> {
     let (few, many) = (batches.clone().min().unwrap_or(1), batches.max().unwrap_or(1));
     let time: fn(&Latency) -> f64 = |latency| latency.milliseconds;
     let (one, all) = (format!("ms an image, batch {few}"), format!("ms an image, batch {many}"));
-    let memory = format!("MB of weights in memory after {few} image{}", if few > 1 { "s" } else { "" });
+    let memory =
+        format!("MB of weights in memory after {few} image{}", if few > 1 { "s" } else { "" });
     let columns = [
         Column { title: &one, batch: few, value: time, unit: "ms" },
         Column { title: &all, batch: many, value: time, unit: "ms" },
@@ -81,7 +82,9 @@ pub fn latency_svg(found: &[Latency]) -> Result<String> {
     let height = 90 + sizes.len() as i32 * (TITLE + 3 * BAR);
     draw((WIDTH, height as u32), |root| {
         let threads = found.first().map_or(0, |latency| latency.threads);
-        let note = format!("bars of a size to its longest; whiskers: least and most of the processes; {threads} threads");
+        let note = format!(
+            "bars of a size to its longest; whiskers: least and most of the processes; {threads} threads"
+        );
         let body = header(root, "Models of equal FLOPs an image", &note)?;
         for (part, column) in body.split_evenly((1, 3)).iter().zip(&columns) {
             paint(part, column, &sizes, found)?;
@@ -149,7 +152,8 @@ mod tests {
             file_bytes: 10_000_000,
             experts_used: [2, 20],
         };
-        let found = [latency("dense", 1, 0.5), latency("image", 1, 0.75), latency("image", 32, 0.25)];
+        let found =
+            [latency("dense", 1, 0.5), latency("image", 1, 0.75), latency("image", 32, 0.25)];
         let svg = latency_svg(&found).unwrap();
         for told in ["0.50 ms", "0.75 ms", "0.25 ms", "3.25 MB", "6x96", "image", "batch 32"] {
             assert!(svg.contains(told), "{told} in {svg}");
