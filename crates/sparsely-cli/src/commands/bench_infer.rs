@@ -28,7 +28,7 @@ const BATCHES: [usize; 2] = [1, 32];
 /// Processes that measure each model, in turn.
 const ROUNDS: usize = 5;
 /// How long a process measures.
-const MEASURED: Duration = Duration::from_millis(250);
+const MEASURED: Duration = Duration::from_millis(200);
 /// Different images that single ones are taken from.
 const IMAGES: usize = 32;
 
@@ -169,17 +169,18 @@ fn ask(folder: &Path, batch: usize) -> Result<Sample> {
 /// Memory after the first batch of a run's model, then time over batches of other images.
 fn measure(run: &Path, batch: usize) -> Result<Sample> {
     let (saved, model, params) = SavedModel::open(&RunFolder::open(run)?)?;
-    let (images, pool) = (synthetic(&saved.model, batch.max(IMAGES)), Pool::new());
+    let (mut images, pool) = (synthetic(&saved.model, 0, batch), Pool::new());
     let dial = Dial::default();
     let infer = |images: &[f32]| -> Result<()> {
         let tape = Tape::inference(&params, &pool);
         model.forward(&tape, images, &dial, &mut Mode::Eval)?;
         Ok(())
     };
-    let batches: Vec<&[f32]> = images.chunks_exact(batch * saved.model.image_pixels()).collect();
-    infer(batches[0])?;
+    infer(&images)?;
     let usage = params.usage();
     let [resident, peak] = [resident_bytes(), peak_bytes()].map(Option::unwrap_or_default);
+    images.extend(synthetic(&saved.model, batch, IMAGES.saturating_sub(batch)));
+    let batches: Vec<&[f32]> = images.chunks_exact(batch * saved.model.image_pixels()).collect();
     // Each expert is packed once before the clock starts.
     batches.iter().try_for_each(|images| infer(images))?;
     let (mut seconds, begin) = (Vec::new(), Instant::now());
@@ -198,15 +199,25 @@ fn measure(run: &Path, batch: usize) -> Result<Sample> {
     })
 }
 
-/// Images of different colours with stripes of different widths, so that a router has something to tell apart.
-fn synthetic(config: &ModelConfig, count: usize) -> Vec<f32> {
-    let (pixels, channels) = (config.image_pixels(), config.channels);
-    let value = |image: usize, i: usize| {
-        let color = ((image * 7 + 3) * (i % channels + 1) * 37 % 101) as f32 / 50.5 - 1.0;
-        let stripe = (i / channels / (image % 5 + 1)) % 2;
-        (0.8 * color + if stripe == 0 { 0.2 } else { -0.2 }).clamp(-1.0, 1.0)
+/// Images `first..` whose patches differ in colour, around a colour of the image's own, so that routers of tokens and of
+/// images have something to tell apart.
+fn synthetic(config: &ModelConfig, first: usize, count: usize) -> Vec<f32> {
+    let (size, channels, patch) = (config.image_size, config.channels, config.patch_size);
+    // A number in [−1, 1] that looks random.
+    let drawn = |numbers: [usize; 3]| {
+        let mixed = numbers.iter().fold(17_u32, |mixed, number| {
+            (mixed ^ *number as u32).wrapping_mul(0x9e37_79b1).rotate_left(13)
+        });
+        f64::from(mixed) as f32 / (u32::MAX as f32 / 2.0) - 1.0
     };
-    (0..count).flat_map(|image| (0..pixels).map(move |i| value(image, i))).collect()
+    let value = |image: usize, i: usize| {
+        let (row, col, channel) = (i / channels / size, i / channels % size, i % channels);
+        let cell = row / patch * size + col / patch + 1;
+        let texture = if (row + col) % 3 == 0 { 0.1 } else { -0.1 };
+        0.3 * drawn([image, 0, channel]) + 0.6 * drawn([image, cell, channel]) + texture
+    };
+    let pixels = config.image_pixels();
+    (first..first + count).flat_map(|image| (0..pixels).map(move |i| value(image, i))).collect()
 }
 
 fn print(found: &[Latency]) {

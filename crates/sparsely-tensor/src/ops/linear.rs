@@ -164,7 +164,7 @@ fn backward_input(
 /// whole tiles where there is an image or two, which more than one thread then computes.
 pub(super) fn row_block(rows: usize) -> usize {
     let pieces = (rows / MIN_ROWS).clamp(1, MAX_PIECES);
-    rows.div_ceil(pieces).next_multiple_of(TILE_ROWS).min(ROW_BLOCK)
+    rows.div_ceil(pieces).next_multiple_of(TILE_ROWS).clamp(1, ROW_BLOCK)
 }
 
 /// Rows of a weight gradient `[i, o]` that a task owns: about four tasks, none too small or large.
