@@ -73,6 +73,10 @@ pub(crate) struct TrainArgs {
     /// Teach the router of whole images these super-classes, one for each expert
     #[arg(long, value_name = "JSON", conflicts_with = "resume")]
     pub(crate) superclasses: Option<PathBuf>,
+    /// Teach it another label of the images, one for each expert, such as coarse_label: a column of their Parquet
+    /// files
+    #[arg(long, value_name = "COLUMN", conflicts_with_all = ["resume", "superclasses"])]
+    pub(crate) superclass_labels: Option<String>,
     /// Go on with the run in this folder
     #[arg(long, value_name = "RUN")]
     pub(crate) resume: Option<PathBuf>,
@@ -218,6 +222,9 @@ pub(crate) struct PredictArgs {
     pub(crate) dial: DialArgs,
     #[command(flatten)]
     pub(crate) budget: BudgetArgs,
+    /// Tell on stderr how much of the model was read, and how much memory is resident
+    #[arg(long)]
+    pub(crate) memory: bool,
     /// One line of JSON per image instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -321,12 +328,18 @@ pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(default_value = "train")]
     pub(crate) what: BenchKind,
-    /// Only this model or router (as printed)
+    /// Only this model, router or size (as printed)
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Images of a step
     #[arg(long, default_value = "64", value_name = "N")]
     pub(crate) batch: NonZeroUsize,
+    /// infer: measure this run's model alone, in this process, at --batch
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<PathBuf>,
+    /// infer: put infer.jsonl and infer.svg here, beside what was measured before of other sizes
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
     /// Steps that are timed, after three that are not
     #[arg(long, default_value = "12", value_name = "N")]
     pub(crate) steps: NonZeroUsize,
@@ -345,6 +358,8 @@ pub(crate) enum BenchKind {
     Gemm,
     /// Experts beside a dense MLP of as many rows
     Moe,
+    /// Time and memory of inference: dense, an expert an image, an expert a token, at equal FLOPs
+    Infer,
 }
 
 #[derive(ClapArgs)]

@@ -11,6 +11,7 @@ macro_rules! say {
 
 mod args;
 mod commands;
+mod memory;
 mod progress;
 mod quantity;
 mod table;

@@ -98,6 +98,14 @@ impl Progress {
 impl Observer for Progress {
     fn begin(&mut self, config: &RunConfig, dataset: &Dataset, folder: &Path, from: u64, to: u64) {
         say!("{dataset}");
+        let (size, patch) = (config.model.image_size, config.model.patch_size);
+        if !size.is_multiple_of(patch) {
+            eprintln!(
+                "sparsely: patches of {patch} do not divide images of {size}×{size}: the last {} rows and \
+                 columns of pixels are not seen",
+                size % patch
+            );
+        }
         say!("run {}", folder.display());
         if from > 0 {
             say!("resumed after step {from} of {to}");

@@ -85,8 +85,8 @@ pub fn product_seconds(form: Form, [m, k, n]: [usize; 3], rounds: usize) -> Vec<
     let mut once = || {
         let begin = Instant::now();
         match form {
-            Form::Forward => linear_forward(&mut c, &a, mat(&b, k, n)),
-            Form::InputGradient => linear_forward(&mut c, &a, mat(&b, n, k).transpose()),
+            Form::Forward => linear_forward(&mut c, &a, &mat(&b, k, n).into()),
+            Form::InputGradient => linear_forward(&mut c, &a, &mat(&b, n, k).transpose().into()),
             Form::WeightGradient => {
                 add_outer(&mut c, Activation::Identity, mat(&a, k, m), mat(&b, k, n));
             }

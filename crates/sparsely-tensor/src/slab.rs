@@ -43,6 +43,8 @@ pub struct View {
     pub decay: f32,
     /// Whether the optimiser leaves it alone.
     pub frozen: bool,
+    /// Whether it is a stack of kernels `[E, I, O]`, of which a call may need only some.
+    pub stacked: bool,
 }
 
 /// Names, shapes and places of all parameters of a model.
@@ -62,7 +64,7 @@ impl Layout {
         assert!(self.find(&name).is_none(), "parameter `{name}` exists twice");
         let param = Param { index: self.views.len(), offset: self.len, shape };
         self.len = (self.len + shape.len()).next_multiple_of(16);
-        self.views.push(View { name, param, decay, frozen: false });
+        self.views.push(View { name, param, decay, frozen: false, stacked: false });
         param
     }
 

@@ -6,6 +6,7 @@
 //! that does not record it is dropped at once, and inference keeps no activations.
 
 use crate::buffer::{Buffer, DType, Pool};
+use crate::packed::Params;
 use crate::slab::{Param, Slab};
 use crate::{Error, Result, Shape};
 use std::cell::{Cell, RefCell};
@@ -18,7 +19,7 @@ pub(crate) type GradId = usize;
 
 /// A recording of one forward pass.
 pub struct Tape<'p> {
-    params: &'p Slab,
+    params: Params<'p>,
     pool: Pool,
     records: bool,
     steps: RefCell<Vec<Step>>,
@@ -32,9 +33,9 @@ impl<'p> Tape<'p> {
     }
 
     /// A tape that keeps nothing.
-    pub fn inference(params: &'p Slab, pool: &Pool) -> Tape<'p> {
+    pub fn inference(params: impl Into<Params<'p>>, pool: &Pool) -> Tape<'p> {
         Tape {
-            params,
+            params: params.into(),
             pool: pool.clone(),
             records: false,
             steps: RefCell::default(),
@@ -78,9 +79,12 @@ impl<'p> Tape<'p> {
     /// # Errors
     /// If `loss` has more than one element or `grads` another layout.
     pub fn backward(&self, loss: &Var<'_>, grads: &mut Slab) -> Result<()> {
-        if loss.shape.len() != 1 || grads.values().len() != self.params.values().len() {
+        let Params::Slab(params) = self.params else {
+            unreachable!("a tape that records is one of a slab");
+        };
+        if loss.shape.len() != 1 || grads.values().len() != params.values().len() {
             let got = format!("shape {:?}, {} gradients", loss.shape, grads.values().len());
-            let expected = format!("a single element, {} gradients", self.params.values().len());
+            let expected = format!("a single element, {} gradients", params.values().len());
             return Err(Error::shape("backward", expected, got));
         }
         let mut pending: Vec<Option<Buffer>> = Vec::new();
@@ -89,7 +93,7 @@ impl<'p> Tape<'p> {
             pending[id] = Some(self.pool.copy_of(&[1.0]));
         }
         let mut backward =
-            Backward { params: self.params, param_grads: grads, pending, pool: self.pool.clone() };
+            Backward { params, param_grads: grads, pending, pool: self.pool.clone() };
         while let Some(step) = self.pop_step() {
             step(&mut backward);
         }
@@ -104,7 +108,7 @@ impl<'p> Tape<'p> {
         &self.pool
     }
 
-    pub(crate) fn slab(&self) -> &'p Slab {
+    pub(crate) fn params(&self) -> Params<'p> {
         self.params
     }
 

@@ -6,6 +6,8 @@ mod end_to_end;
 mod fairness;
 #[path = "study/size.rs"]
 mod size;
+#[path = "study/taught.rs"]
+mod taught;
 
 use sparsely::data::DataConfig;
 use sparsely::eval::TimingConfig;
@@ -45,7 +47,7 @@ fn model(name: &str, priority: Priority) -> Model {
         log_steps: 1,
         ..TrainConfig::default()
     };
-    Model { name: name.into(), model, train }
+    Model { name: name.into(), model, train, super_classes: None }
 }
 
 fn arm(name: &str, model: &str, capacity: f64) -> Arm {

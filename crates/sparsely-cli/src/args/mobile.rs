@@ -22,6 +22,10 @@ pub(crate) struct GroupingArgs {
     /// Random groups of equal sizes instead, as a control
     #[arg(long, conflicts_with_all = ["method", "balanced"])]
     pub(crate) random: bool,
+    /// Groups by another label of the images, such as coarse_label: a column of their Parquet files
+    #[arg(long, value_name = "COLUMN",
+          conflicts_with_all = ["experts", "method", "balanced", "random"])]
+    pub(crate) from_labels: Option<String>,
     /// Sizes of the random groups: those of this file
     #[arg(long, value_name = "JSON", requires = "random")]
     pub(crate) like: Option<PathBuf>,
@@ -37,7 +41,7 @@ pub(crate) enum MethodArg {
 
 #[derive(ClapArgs)]
 pub(crate) struct SuperclassesArgs {
-    /// The folder of a run with a dense model
+    /// The folder of a run with a dense model, whose confusions are looked at
     pub(crate) run: PathBuf,
     #[command(flatten)]
     pub(crate) grouping: GroupingArgs,

@@ -12,7 +12,7 @@ pub(crate) struct SweepArgs {
     pub(crate) sweep: bool,
     /// Points of top-1 that the cheapest may lose against the run's own setting
     #[arg(long, value_name = "POINTS", default_value_t = MAX_LOSS_POINTS, value_parser = parse_points,
-          requires = "sweep")]
+          allow_negative_numbers = true, requires = "sweep")]
     pub(crate) max_loss: f64,
     /// Where sweep.csv and sweep.svg go [default: the run's folder]
     #[arg(long, value_name = "FOLDER", requires = "sweep")]

@@ -1,6 +1,7 @@
 //! `sparsely bench`: whole training steps on this machine, to be run beside `bench/peers/`.
 
 use crate::args::{BenchArgs, BenchKind};
+use crate::memory::peak_bytes;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sparsely::data::{Batch, one_hot};
@@ -55,6 +56,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
         BenchKind::Routers => super::bench_routers::run(args),
         BenchKind::Gemm => super::bench_gemm::run(args),
         BenchKind::Moe => super::bench_moe::run(args),
+        BenchKind::Infer => super::bench_infer::run(args),
     }
 }
 
@@ -124,12 +126,4 @@ fn synthetic(config: &ModelConfig, batch: usize) -> Batch {
         targets_bv: one_hot(&labels_b, v),
         labels_b,
     }
-}
-
-/// Largest resident size of this process so far, where the system tells.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }

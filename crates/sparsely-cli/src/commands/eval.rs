@@ -9,7 +9,7 @@ use sparsely::eval::{Evaluation, SavedModel, evaluate};
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
-    let mut trained = Trained::load(&args.run)?;
+    let mut trained = Trained::open(&args.run)?;
     let Trained { config, saved, model, .. } = &mut trained;
     if let Some(data) = &args.data {
         config.data.source.clone_from(data);

@@ -19,8 +19,9 @@ pub(crate) fn run(format: &ExportFormat) -> Result<ExitCode> {
 fn vmoe(args: &ExportVmoeArgs) -> Result<ExitCode> {
     let descriptions = descriptions(args);
     refuse_existing(descriptions.iter().chain(&args.npz))?;
-    let Trained { model, params, .. } = Trained::load(&args.run)?;
+    let Trained { model, params, .. } = Trained::open(&args.run)?;
     let description = describe_config(model.config())?;
+    let params = params.to_slab()?;
     let arrays = to_arrays(model.config(), &params)?;
     drop(params); // it is all in the arrays
     let arrays = array_refs(&arrays);

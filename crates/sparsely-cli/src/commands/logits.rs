@@ -9,7 +9,7 @@ use sparsely::checkpoint::{Array, read_npy, write_npy};
 use sparsely::model::Vit;
 use sparsely::moe::Dial;
 use sparsely::nn::Mode;
-use sparsely_tensor::{Pool, Slab, Tape};
+use sparsely_tensor::{PackedSlab, Pool, Slab, Tape};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -31,10 +31,13 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     }
     let (model, params) = match (&args.run, &args.config, &args.params) {
         (Some(run), _, _) => {
-            let trained = Trained::load(run)?;
+            let trained = Trained::open(run)?;
             (trained.model, trained.params)
         }
-        (None, Some(config), Some(params)) => load_reference(config, params, height)?,
+        (None, Some(config), Some(params)) => {
+            let (model, params) = load_reference(config, params, height)?;
+            (model, PackedSlab::new(params))
+        }
         _ => unreachable!("clap asks for a run, or a configuration and parameters"),
     };
     let expected = [model.config().image_size, model.config().channels];

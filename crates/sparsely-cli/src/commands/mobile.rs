@@ -10,7 +10,7 @@ use crate::table::{cells, say_aligned};
 use anyhow::{Result, bail};
 use sparsely::checkpoint::RunFolder;
 use sparsely::cost::{Call, ModelCost};
-use sparsely::data::class_names;
+use sparsely::data::{class_names, label_groups, validation_images};
 use sparsely::eval::Evaluation;
 use sparsely::superclass::SuperClassFile;
 use sparsely::train::{Outcome, RunConfig, preset, resume, start};
@@ -30,7 +30,17 @@ pub(crate) fn run(args: &MobileArgs) -> Result<ExitCode> {
     // What can be wrong with the sparse model is told before the dense one is trained.
     let all_sets = [&args.sets[..], &args.sparse_sets[..]].concat();
     configure("mobile", args, &all_sets, None)?.validate()?;
-    let (classes, experts) = (class_names(&config.data)?.len(), args.grouping.experts.get());
+    if validation_images(&config.data)? == 0 {
+        bail!(
+            "super-classes: expected images held out of training to find them by, got none: a \
+             data.validation_fraction above 0 keeps some"
+        );
+    }
+    let classes = class_names(&config.data)?.len();
+    let experts = match &args.grouping.from_labels {
+        Some(column) => label_groups(&config.data, column)?.len(),
+        None => args.grouping.experts.get(),
+    };
     if experts > classes {
         bail!(
             "super-classes: expected 1 to {classes} experts, each with a class of its own or more, got \

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 mod bench_gemm;
+mod bench_infer;
 mod bench_moe;
 mod bench_routers;
 mod bench_time;
@@ -24,7 +25,7 @@ use sparsely::eval::SavedModel;
 use sparsely::model::{ModelConfig, Vit};
 use sparsely::moe::Dial;
 use sparsely::train::RunConfig;
-use sparsely_tensor::Slab;
+use sparsely_tensor::PackedSlab;
 use std::path::Path;
 
 /// A run whose model is used.
@@ -32,14 +33,15 @@ pub(crate) struct Trained {
     pub(crate) config: RunConfig,
     pub(crate) saved: SavedModel,
     pub(crate) model: Vit,
-    pub(crate) params: Slab,
+    pub(crate) params: PackedSlab,
 }
 
 impl Trained {
-    pub(crate) fn load(path: &Path) -> Result<Trained> {
+    /// Opens it for inference: what is not used is not read.
+    pub(crate) fn open(path: &Path) -> Result<Trained> {
         let folder = RunFolder::open(path)?;
         let config = RunConfig::from_toml(&folder.config()?, &folder.config_path())?;
-        let (saved, model, params) = SavedModel::load(&folder)?;
+        let (saved, model, params) = SavedModel::open(&folder)?;
         Ok(Trained { config, saved, model, params })
     }
 }

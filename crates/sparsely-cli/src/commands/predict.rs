@@ -3,15 +3,18 @@
 use super::{Trained, dial, sweep};
 use crate::ERROR;
 use crate::args::PredictArgs;
-use anyhow::Result;
+use crate::memory::{peak_bytes, resident_bytes};
+use anyhow::{Context, Result};
 use serde_json::json;
+use sparsely::checkpoint::RunFolder;
 use sparsely::data::{append_scaled, load_image};
 use sparsely::eval::{Answer, answers};
+use sparsely_tensor::PackedSlab;
 use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &PredictArgs) -> Result<ExitCode> {
-    let mut trained = Trained::load(&args.run)?;
+    let mut trained = Trained::open(&args.run)?;
     trained.config.eval.dial = match &args.budget.budget {
         Some(budget) => sweep::within_budget(&args.run, &trained, budget)?,
         None => dial(&args.dial, trained.model.config(), &trained.config.eval.dial)?,
@@ -40,7 +43,31 @@ pub(crate) fn run(args: &PredictArgs) -> Result<ExitCode> {
     for (path, answer) in images.into_iter().zip(&answers) {
         tell(path, answer, (&saved.class_names, groups), args);
     }
+    if args.memory {
+        eprintln!("{}", memory_line(params, &args.run)?);
+    }
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(ERROR) })
+}
+
+/// Memory against the file: experts that no image asked for are not in it.
+fn memory_line(params: &PackedSlab, run: &Path) -> Result<String> {
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let file = RunFolder::open(run)?.model_path();
+    let size = std::fs::metadata(&file)
+        .with_context(|| format!("cannot read `{}`", file.display()))?
+        .len();
+    let usage = params.usage();
+    let experts = match usage.stacked {
+        0 => String::new(),
+        all => format!("; {} of {all} experts' layers used", usage.stacked_used),
+    };
+    let resident = resident_bytes().map_or("unknown".into(), megabytes);
+    let peak = peak_bytes().map_or("unknown".into(), megabytes);
+    Ok(format!(
+        "sparsely: memory: {resident} resident, {peak} at most; weights {} of a file of {}{experts}",
+        megabytes(usage.packed_bytes as u64),
+        megabytes(size)
+    ))
 }
 
 fn tell(

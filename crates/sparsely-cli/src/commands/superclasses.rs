@@ -4,9 +4,9 @@ use super::Trained;
 use crate::args::{GroupingArgs, MethodArg, SuperclassesArgs};
 use anyhow::{Result, bail};
 use sparsely::checkpoint::{write_atomic, write_json};
-use sparsely::data::Dataset;
+use sparsely::data::{DataConfig, Dataset, label_groups};
 use sparsely::eval::confusion;
-use sparsely::superclass::{Found, Grouping, Method, SuperClassFile, group, picture};
+use sparsely::superclass::{Found, Grouping, Method, SuperClassFile, group, groups_of, picture};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ pub(super) fn find(
     out: &Path,
 ) -> Result<SuperClassFile> {
     let grouping = grouping(args)?;
-    let Trained { config, saved, model, params } = Trained::load(run)?;
+    let Trained { config, saved, model, params } = Trained::open(run)?;
     if config.data.source.is_empty() {
         bail!("the model was imported without images: there is nothing to tell its confusions by");
     }
@@ -44,7 +44,10 @@ pub(super) fn find(
     let confusion = confusion(&model, &params, &dataset.validation, &config.eval, args.soft)?;
     let grouping = Grouping { seed: seed.unwrap_or(config.seed), ..grouping };
     let graph = confusion.graph()?;
-    let groups = group(&graph, args.experts.get(), &grouping)?;
+    let (groups, grouping) = match &args.from_labels {
+        Some(column) => (by_label(&config.data, column, &saved.class_names)?, None),
+        None => (group(&graph, args.experts.get(), &grouping)?, Some(grouping)),
+    };
     let found = Found {
         class_names: &saved.class_names,
         confusion: &confusion,
@@ -57,6 +60,17 @@ pub(super) fn find(
     write_atomic(&picture_beside(out), |target| target.write_all(svg.as_bytes()))?;
     write_json(out, &serde_json::to_value(&file)?)?;
     Ok(file)
+}
+
+/// The indices of the classes that share another label.
+fn by_label(data: &DataConfig, column: &str, names: &[String]) -> Result<Vec<Vec<usize>>> {
+    let labels = label_groups(data, column)?;
+    let groups_v = groups_of(names, &labels)?;
+    let of_label = |label: usize| {
+        let own = groups_v.iter().enumerate().filter(move |(_, group)| **group as usize == label);
+        own.map(|(class, _)| class).collect()
+    };
+    Ok((0..labels.len()).map(of_label).collect())
 }
 
 fn grouping(args: &GroupingArgs) -> Result<Grouping> {

@@ -204,7 +204,7 @@ pub(super) fn within_budget(
     let found = found.ok_or_else(|| {
         anyhow!("--budget needs the run's sweep, and `{run}` has none: run `{again}` first")
     })?;
-    if !found.is_of(&trained.params) {
+    if !found.is_of(&trained.params.to_slab()?) {
         bail!(
             "the sweep of `{run}` is stale: it was of the model of step {}, which has changed since \
              (step {} now): run `{again}` again",

@@ -5,6 +5,7 @@ use crate::progress::Progress;
 use crate::{ERROR, NO};
 use anyhow::{Context, Result, bail};
 use sparsely::config::overlay::apply_set;
+use sparsely::data::label_groups;
 use sparsely::superclass::SuperClassFile;
 use sparsely::train::{Outcome, RunConfig, SuperClassLoss, preset, resume, start};
 use std::path::Path;
@@ -50,6 +51,9 @@ fn configure(args: &TrainArgs) -> Result<RunConfig> {
     if let Some(path) = &args.superclasses {
         teach(&mut base, SuperClassFile::read(path)?.groups());
     }
+    let Some(column) = &args.superclass_labels else { return set(&base, &args.sets) };
+    let groups = label_groups(&set(&base, &args.sets)?.data, column)?;
+    teach(&mut base, groups);
     set(&base, &args.sets)
 }
 

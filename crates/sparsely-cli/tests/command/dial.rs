@@ -240,6 +240,10 @@ fn a_sweep_turns_what_the_router_has() {
     );
     let flags = |name: &str| run(&["eval", out, "--max-loss", name]);
     assert_eq!(flags("1").status.code(), Some(2));
+    refuses(
+        &["eval", out, "--sweep", "--max-loss", "-1"],
+        "invalid value '-1' for '--max-loss <POINTS>': expected percentage points from 0 to 100",
+    );
 
     let soft = folder.path().join("soft");
     let kind = ["--set", "model.moe.router.kind=soft", "--set", "model.moe.group.n=1"];

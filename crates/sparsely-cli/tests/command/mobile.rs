@@ -182,6 +182,21 @@ fn bad_super_classes_are_one_line() {
         "super-classes: expected 1 to 10 experts, each with a class of its own or more, got 11",
     );
     assert!(!out.exists());
+    let none_held_out = ["--data", "digits", "--set", "data.validation_fraction=0", "--out"];
+    refuses(
+        sparsely().arg("mobile").args(none_held_out).arg(&out).output().unwrap(),
+        "super-classes: expected images held out of training to find them by, got none: a \
+         data.validation_fraction above 0 keeps some",
+    );
+    let no_labels = "super-classes of labels: expected a label `coarse` that is the same for all images of a \
+                     class, got `digits`, whose images have one label";
+    refuses(superclasses(&dense, &["--from-labels", "coarse"]), no_labels);
+    let by_labels = ["mobile", "--data", "digits", "--from-labels", "coarse", "--out"];
+    refuses(sparsely().args(by_labels).arg(&out).output().unwrap(), no_labels);
+    let by_labels =
+        ["--preset", "mobile-2x16/2", "--data", "digits", "--superclass-labels", "coarse"];
+    refuses(train_tiny(&out, &by_labels), no_labels);
+    assert!(!out.exists());
     let (none, data) = (folder.path().join("none"), folder.path().join("data"));
     for class in ["cat", "dog"] {
         fs::create_dir_all(data.join(class)).unwrap();

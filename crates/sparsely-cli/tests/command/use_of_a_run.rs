@@ -130,3 +130,46 @@ fn runs_without_a_folder_are_numbered() {
         assert!(folder.path().join("runs").join(number).join("model.safetensors").is_file());
     }
 }
+
+#[test]
+fn memory_is_told_where_it_is_asked_for_and_damage_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, image) = (folder.path().join("run"), folder.path().join("a.png"));
+    let experts = ["model.moe.num_experts=6", "model.width=32", "model.mlp_width=64"];
+    let sets = experts.iter().flat_map(|set| ["--set", set]);
+    let preset = ["--preset", "mobile-2x16/2", "--data", "digits"];
+    assert!(train_tiny(&out, &preset.into_iter().chain(sets).collect::<Vec<_>>()).status.success());
+    write_image(&image, 3);
+    let predict = |more: &[&str]| {
+        sparsely().arg("predict").arg(&out).arg(&image).args(more).output().unwrap()
+    };
+    let (plain, told) = (predict(&["--json"]), predict(&["--json", "--memory"]));
+    assert_eq!((stdout(&plain), stderr(&plain)), (stdout(&told), String::new()));
+    let line = stderr(&told);
+    assert!(line.starts_with("sparsely: memory: ") && line.lines().count() == 1, "{line}");
+    // Two layers of one expert in each of two blocks.
+    assert!(line.ends_with("; 4 of 24 experts' layers used\n"), "{line}");
+
+    let file = out.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let refused = predict(&[]);
+    assert_eq!(refused.status.code(), Some(2));
+    let start = format!("sparsely: `{}`: expected checksum ", file.display());
+    assert!(stderr(&refused).starts_with(&start), "{}", stderr(&refused));
+    assert_eq!(stderr(&refused).lines().count(), 1);
+}
+
+#[test]
+fn pixels_that_no_patch_sees_are_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let trained = train_tiny(&out, &["--set", "model.patch_size=3"]);
+    assert!(trained.status.success());
+    assert_eq!(
+        stderr(&trained),
+        "sparsely: patches of 3 do not divide images of 8×8: the last 2 rows and columns of pixels are not \
+         seen\n"
+    );
+}

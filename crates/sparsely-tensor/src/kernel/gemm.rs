@@ -73,7 +73,18 @@ impl<'a> From<MatRef<'a>> for Right<'a> {
 }
 
 impl<'a> Right<'a> {
-    pub(super) fn values(&self) -> MatRef<'a> {
+    /// `values`, and their panels if they are packed.
+    pub(crate) fn packed(values: MatRef<'a>, panels: Option<&'a [f32]>) -> Right<'a> {
+        Right { values, panels }
+    }
+
+    /// Whether products need not pack it.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.panels.is_some()
+    }
+
+    /// As it lies.
+    pub(crate) fn values(&self) -> MatRef<'a> {
         self.values
     }
 
@@ -83,29 +94,51 @@ impl<'a> Right<'a> {
     }
 }
 
-/// Calls `f` with `values` packed, on all threads, once for all products of `f`.
+/// Elements of a right factor `[k, n]` when it is packed; none where products take it as it lies.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn with_packed<R>(values: MatRef<'_>, f: impl FnOnce(&Right<'_>) -> R) -> R {
-    let (k, n) = (values.nrows(), values.ncols());
-    let (len, pack): (_, unsafe fn(MatRef<'_>, &mut [f32]) -> bool) = match level() {
-        Level::Avx512 => (product::avx512::packed_len(k, n), product::avx512::pack),
-        Level::Avx2 => (product::avx2::packed_len(k, n), product::avx2::pack),
-        Level::Baseline => return f(&values.into()),
+pub(crate) fn packed_len(k: usize, n: usize) -> Option<usize> {
+    let len = match level() {
+        Level::Avx512 => product::avx512::packed_len(k, n),
+        Level::Avx2 => product::avx2::packed_len(k, n),
+        Level::Baseline => 0,
     };
-    if len == 0 {
-        return f(&values.into());
-    }
-    with_scratch(len, |panels| {
-        // SAFETY: `level` found the instruction set.
-        let is_packed = unsafe { pack(values, panels) };
-        f(&Right { values, panels: is_packed.then_some(panels) })
-    })
+    (len > 0).then_some(len)
 }
 
-/// Calls `f` with `values` as they lie: the portable product packs for itself.
+/// Packs `values` into [`packed_len`] elements, on all threads; false if products take them as they lie.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn pack(values: MatRef<'_>, panels: &mut [f32]) -> bool {
+    // SAFETY: `level` found the instruction set.
+    unsafe {
+        match level() {
+            Level::Avx512 => product::avx512::pack(values, panels),
+            Level::Avx2 => product::avx2::pack(values, panels),
+            Level::Baseline => false,
+        }
+    }
+}
+
+/// None: the portable product packs for itself.
 #[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn packed_len(_k: usize, _n: usize) -> Option<usize> {
+    None
+}
+
+/// False: see [`packed_len`].
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn pack(_values: MatRef<'_>, _panels: &mut [f32]) -> bool {
+    false
+}
+
+/// Calls `f` with `values` packed, on all threads, once for all products of `f`.
 pub(crate) fn with_packed<R>(values: MatRef<'_>, f: impl FnOnce(&Right<'_>) -> R) -> R {
-    f(&values.into())
+    let Some(len) = packed_len(values.nrows(), values.ncols()) else {
+        return f(&values.into());
+    };
+    with_scratch(len, |panels| {
+        let is_packed = pack(values, panels);
+        f(&Right { values, panels: is_packed.then_some(panels) })
+    })
 }
 
 /// What a product is added to.

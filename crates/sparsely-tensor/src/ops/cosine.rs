@@ -27,7 +27,7 @@ impl<'t> Var<'t> {
         }
         let tape = self.tape;
         let mut y = tape.take(t * n);
-        let (x, mu_values) = (self.values(), tape.slab().view(mu));
+        let (x, mu_values) = (self.values(), tape.params().view(mu));
         gemm_by_rows(
             mat_mut(y.as_f32_mut(), t, n),
             Start::Zero,
@@ -36,7 +36,7 @@ impl<'t> Var<'t> {
         );
         let inverse_x = inverse_row_norms(x, d, eps);
         let mut columns = inverse_column_norms(mu_values, n, eps);
-        scale_by(y.as_f32_mut(), &inverse_x, &columns, tape.slab().view(scale)[0]);
+        scale_by(y.as_f32_mut(), &inverse_x, &columns, tape.params().view(scale)[0]);
 
         let out = tape.grad_id();
         let (x, mu, scale) = (self.clone_saved(), *mu, *scale);

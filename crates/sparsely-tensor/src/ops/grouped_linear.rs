@@ -4,15 +4,17 @@
 //! the input exists; [`Var::scatter_linear`] adds each group's rows back with a factor. Tasks
 //! are (group × block of rows), larger groups first; they depend on the lists alone.
 
-use super::linear::{Saved, panel_rows};
+use super::linear::{Saved, panel_rows, row_block};
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
     Activation, activate, activate_backward, add_slice, axpy, dot, scale,
 };
-use crate::kernel::gemm::{Finish, Left, ROW_BLOCK, Start, add_outer, gemm, mat, mat_mut, product};
+use crate::kernel::gemm::{
+    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product,
+};
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
-use crate::tape::{Var, Write};
+use crate::tape::{Tape, Var, Write};
 use crate::{Error, Result, Shape};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -116,14 +118,14 @@ impl RowGroups {
         &self.entries[self.entry_offsets[row]..self.entry_offsets[row + 1]]
     }
 
-    /// Blocks of entries with their group, entries in order.
-    fn blocks(&self) -> Vec<Block> {
+    /// Blocks of at most `len` entries with their group, entries in order.
+    fn blocks(&self, len: usize) -> Vec<Block> {
         (0..self.num_groups())
             .flat_map(|group| {
                 let Range { start, end } = self.group(group);
                 (start..end)
-                    .step_by(ROW_BLOCK)
-                    .map(move |first| Block { group, entries: first..(first + ROW_BLOCK).min(end) })
+                    .step_by(len)
+                    .map(move |first| Block { group, entries: first..(first + len).min(end) })
             })
             .collect()
     }
@@ -202,18 +204,21 @@ impl<'t> Var<'t> {
         let tape = self.tape;
         let n = groups.num_entries();
         let mut z = tape.take(n * o);
-        let (x, w, b) = (self.values(), tape.slab().view(&weights.w), tape.slab().view(&weights.b));
-        cut(groups.blocks(), z.as_f32_mut(), o).into_par_iter().for_each(|(block, z)| {
-            let rows = &groups.rows[block.entries.clone()];
-            let bias = Some(&b[block.group * o..][..o]);
-            with_scratch(rows.len() * i, |gathered| {
-                gather(x, rows, i, gathered);
-                let w = mat(&w[block.group * i * o..], i, o).into();
-                let start = Start::Terms { bias, residual: None };
-                let gathered = mat(gathered, rows.len(), i).into();
-                product(mat_mut(z, rows.len(), o), start, gathered, &w, Finish::None);
-            });
-        });
+        let (x, b) = (self.values(), tape.params().view(&weights.b));
+        let kernels = kernels(tape, &weights.w, groups)?;
+        cut(groups.blocks(block_len(&kernels, n)), z.as_f32_mut(), o).into_par_iter().for_each(
+            |(block, z)| {
+                let rows = &groups.rows[block.entries.clone()];
+                let bias = Some(&b[block.group * o..][..o]);
+                with_scratch(rows.len() * i, |gathered| {
+                    gather(x, rows, i, gathered);
+                    let w = kernels[block.group].as_ref().expect("of each group with rows");
+                    let start = Start::Terms { bias, residual: None };
+                    let gathered = mat(gathered, rows.len(), i).into();
+                    product(mat_mut(z, rows.len(), o), start, gathered, w, Finish::None);
+                });
+            },
+        );
 
         let out = tape.grad_id();
         let (x, weights, groups) = (self.clone_saved(), *weights, Arc::clone(groups));
@@ -265,15 +270,18 @@ impl<'t> Var<'t> {
         }
         let tape = self.tape;
         let mut y_n = tape.take(n * o);
-        let (w, b) = (tape.slab().view(&weights.w), tape.slab().view(&weights.b));
+        let b = tape.params().view(&weights.b);
+        let kernels = kernels(tape, &weights.w, groups)?;
         let z = self.values();
-        cut(groups.blocks(), y_n.as_f32_mut(), o).into_par_iter().for_each(|(block, y)| {
-            let rows = block.entries.len();
-            let start = Start::Terms { bias: Some(&b[block.group * o..][..o]), residual: None };
-            let w = mat(&w[block.group * i * o..], i, o).into();
-            let u = Left { values: mat(&z[block.entries.start * i..], rows, i), act };
-            product(mat_mut(y, rows, o), start, u, &w, Finish::None);
-        });
+        cut(groups.blocks(block_len(&kernels, n)), y_n.as_f32_mut(), o).into_par_iter().for_each(
+            |(block, y)| {
+                let rows = block.entries.len();
+                let start = Start::Terms { bias: Some(&b[block.group * o..][..o]), residual: None };
+                let w = kernels[block.group].as_ref().expect("of each group with rows");
+                let u = Left { values: mat(&z[block.entries.start * i..], rows, i), act };
+                product(mat_mut(y, rows, o), start, u, w, Finish::None);
+            },
+        );
         let mut y = tape.take(shape.len());
         let start = match residual {
             Some(residual) => {
@@ -308,6 +316,21 @@ impl<'t> Var<'t> {
         });
         Ok(tape.var(shape, y, out))
     }
+}
+
+/// The kernels of the groups that have rows: those of the others are not looked at.
+fn kernels<'p>(tape: &Tape<'p>, w: &Param, groups: &RowGroups) -> Result<Vec<Option<Right<'p>>>> {
+    let kernel = |group| {
+        let has_rows = !groups.group(group).is_empty();
+        has_rows.then(|| tape.params().kernel(w, group)).transpose()
+    };
+    (0..groups.num_groups()).map(kernel).collect()
+}
+
+/// Entries of a block: fewer where there are few and packing is not done block by block.
+fn block_len(kernels: &[Option<Right<'_>>], entries: usize) -> usize {
+    let is_packed = kernels.iter().flatten().all(Right::is_packed);
+    if is_packed { row_block(entries) } else { ROW_BLOCK }
 }
 
 fn check_rows(op: &'static str, shape: Shape, rows: usize, width: usize) -> Result<()> {
@@ -351,7 +374,7 @@ fn gather_backward_rows(
     dx_n: &mut [f32],
     [i, o]: [usize; 2],
 ) {
-    cut(groups.blocks(), dx_n, i).into_par_iter().for_each(|(block, dx)| {
+    cut(groups.blocks(ROW_BLOCK), dx_n, i).into_par_iter().for_each(|(block, dx)| {
         let rows = block.entries.len();
         let dz = mat(&dz[block.entries.start * o..], rows, o);
         let w_t = mat(&w[block.group * i * o..], i, o).transpose();
@@ -395,8 +418,8 @@ fn scatter_backward_rows(
 ) {
     let (act, groups) = (saved.act, saved.groups);
     let (z, gates) = (saved.z.value.as_f32(), saved.gates.value.as_f32());
-    let dg_blocks = cut(groups.blocks(), dg, 1);
-    let dz_blocks = cut(groups.blocks(), dz, i);
+    let dg_blocks = cut(groups.blocks(ROW_BLOCK), dg, 1);
+    let dz_blocks = cut(groups.blocks(ROW_BLOCK), dz, i);
     dz_blocks.into_par_iter().zip(dg_blocks).for_each(|((block, dz), (_, dg))| {
         let rows = &groups.rows[block.entries.clone()];
         let (w, b) = (&w[block.group * i * o..], &b[block.group * o..][..o]);

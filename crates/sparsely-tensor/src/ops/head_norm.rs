@@ -33,7 +33,7 @@ impl<'t> Var<'t> {
         let per_row = 2 * scales.len() * heads;
         let mut stats = tape.take(self.shape.rows() * per_row);
         let zeros = vec![0.0; a];
-        let gammas: Vec<&[f32]> = scales.iter().map(|scale| tape.slab().view(scale)).collect();
+        let gammas: Vec<&[f32]> = scales.iter().map(|scale| tape.params().view(scale)).collect();
         let rows = y.as_f32_mut().par_chunks_mut(width).zip(self.values().par_chunks(width));
         rows.zip(stats.as_f32_mut().par_chunks_mut(per_row)).for_each(|((y, x), stats)| {
             let parts = x.chunks(part).zip(y.chunks_mut(part)).zip(stats.chunks_mut(2 * heads));

@@ -25,8 +25,8 @@ impl<'t> Var<'t> {
         let mut y = tape.take(self.shape.len());
         let mut stats = tape.take(2 * self.shape.rows());
         let zeros = vec![0.0; d];
-        let beta = bias.map_or(&zeros[..], |b| tape.slab().view(b));
-        let gamma = tape.slab().view(scale);
+        let beta = bias.map_or(&zeros[..], |b| tape.params().view(b));
+        let gamma = tape.params().view(scale);
         let blocks =
             y.as_f32_mut().par_chunks_mut(ROWS * d).zip(self.values().par_chunks(ROWS * d));
         blocks

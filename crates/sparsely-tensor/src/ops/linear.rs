@@ -3,7 +3,7 @@
 use super::column_sum::add_column_sums;
 use crate::kernel::elementwise::{Activation, add_slice};
 use crate::kernel::gemm::{
-    Finish, Left, MatRef, ROW_BLOCK, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
+    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
     with_packed,
 };
 use crate::kernel::scratch::with_scratch;
@@ -12,6 +12,13 @@ use crate::tape::{Backward, Var, Write};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::sync::Arc;
+
+/// Rows that are worth a task of their own.
+const MIN_ROWS: usize = 24;
+/// Blocks that few rows are cut into at most.
+const MAX_PIECES: usize = 8;
+/// Rows that are computed together: a multiple of this leaves nothing over.
+const TILE_ROWS: usize = 6;
 
 impl<'t> Var<'t> {
     /// y = act(x) W + b + residual: `[…, I]`, W `[I, O]`, b `[O]`, residual `[…, O]` → `[…, O]`.
@@ -44,8 +51,8 @@ impl<'t> Var<'t> {
         let rows = shape.rows();
         let mut y = tape.take(shape.len());
         let terms =
-            Terms { b: b.map(|b| tape.slab().view(b)), residual: residual.map(Var::values) };
-        let factors = (act, self.values(), mat(tape.slab().view(w), i, o));
+            Terms { b: b.map(|b| tape.params().view(b)), residual: residual.map(Var::values) };
+        let factors = (act, self.values(), &tape.params().kernel(w, 0)?);
         forward(factors, y.as_f32_mut(), [rows, i, o], terms);
 
         let out = tape.grad_id();
@@ -94,8 +101,8 @@ impl<'a> Terms<'a> {
 }
 
 /// y = x W, as the layer computes it.
-pub(crate) fn linear_forward(y: &mut [f32], x: &[f32], w: MatRef<'_>) {
-    let (i, o) = (w.nrows(), w.ncols());
+pub(crate) fn linear_forward(y: &mut [f32], x: &[f32], w: &Right<'_>) {
+    let (i, o) = (w.values().nrows(), w.values().ncols());
     forward(
         (Activation::Identity, x, w),
         y,
@@ -105,24 +112,28 @@ pub(crate) fn linear_forward(y: &mut [f32], x: &[f32], w: MatRef<'_>) {
 }
 
 fn forward(
-    (act, x, w): (Activation, &[f32], MatRef<'_>),
+    (act, x, w): (Activation, &[f32], &Right<'_>),
     y: &mut [f32],
     [rows, i, o]: [usize; 3],
     terms: Terms<'_>,
 ) {
-    if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
-        let start = terms.start(0, rows, o);
-        return gemm_by_rows(mat_mut(y, rows, o), start, mat(x, rows, i), w);
-    }
-    with_packed(w, |w| {
-        let blocks = y.par_chunks_mut(ROW_BLOCK * o).zip(x.par_chunks(ROW_BLOCK * i));
+    let by_blocks = |y: &mut [f32], w: &Right<'_>, len: usize| {
+        let blocks = y.par_chunks_mut(len * o).zip(x.par_chunks(len * i));
         blocks.enumerate().for_each(|(block, (y, x))| {
             let rows = y.len() / o;
-            let start = terms.start(block * ROW_BLOCK, rows, o);
+            let start = terms.start(block * len, rows, o);
             let x = Left { values: mat(x, rows, i), act };
             product(mat_mut(y, rows, o), start, x, w, Finish::None);
         });
-    });
+    };
+    if w.is_packed() {
+        by_blocks(y, w, row_block(rows));
+    } else if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
+        let start = terms.start(0, rows, o);
+        gemm_by_rows(mat_mut(y, rows, o), start, mat(x, rows, i), w.values());
+    } else {
+        with_packed(w.values(), |w| by_blocks(y, w, ROW_BLOCK));
+    }
 }
 
 fn backward_input(
@@ -158,6 +169,13 @@ fn backward_input(
             });
         });
     });
+}
+
+/// Rows of a block where the weights are packed: whole blocks where there are many rows, a few equal ones of
+/// whole tiles where there is an image or two, which more than one thread then computes.
+pub(super) fn row_block(rows: usize) -> usize {
+    let pieces = (rows / MIN_ROWS).clamp(1, MAX_PIECES);
+    rows.div_ceil(pieces).next_multiple_of(TILE_ROWS).clamp(1, ROW_BLOCK)
 }
 
 /// Rows of a weight gradient `[i, o]` that a task owns: about four tasks, none too small or large.

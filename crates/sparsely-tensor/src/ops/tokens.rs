@@ -22,7 +22,7 @@ impl<'t> Var<'t> {
             ));
         }
         let tape = self.tape;
-        let first = tape.slab().view(row);
+        let first = tape.params().view(row);
         let mut y = tape.take(b * (l + 1) * d);
         let images =
             y.as_f32_mut().par_chunks_mut((l + 1) * d).zip(self.values().par_chunks(l * d));
@@ -57,7 +57,7 @@ impl<'t> Var<'t> {
         }
         let tape = self.tape;
         let mut y = tape.pool().copy_of(self.values());
-        let positions = tape.slab().view(p);
+        let positions = tape.params().view(p);
         y.as_f32_mut().par_chunks_mut(l * d).for_each(|y| add_slice(y, positions));
         let out = tape.grad_id();
         let (x, p) = (self.grad, *p);

@@ -50,19 +50,28 @@ pub fn array_refs(arrays: &Arrays) -> Vec<ArrayRef<'_>> {
 ///
 /// [`Error::Format`] telling the missing, unexpected and misshapen arrays at once.
 pub fn check_shapes(path: &Path, arrays: &Arrays, expected: &[(&str, &[usize])]) -> Result<()> {
+    check_named(path, arrays.iter().map(|(name, array)| (&**name, &*array.shape)), expected)
+}
+
+/// As [`check_shapes`], of names and shapes.
+pub(super) fn check_named<'a>(
+    path: &Path,
+    arrays: impl Iterator<Item = (&'a str, &'a [usize])>,
+    expected: &[(&str, &[usize])],
+) -> Result<()> {
+    let arrays: BTreeMap<&str, &[usize]> = arrays.collect();
     let mut mismatches = Vec::new();
     for &(name, shape) in expected {
         match arrays.get(name) {
             None => mismatches.push(format!("no `{name}`")),
-            Some(array) if array.shape != shape => {
-                mismatches
-                    .push(format!("`{name}` of shape {:?} instead of {shape:?}", array.shape));
+            Some(found) if *found != shape => {
+                mismatches.push(format!("`{name}` of shape {found:?} instead of {shape:?}"));
             }
             Some(_) => {}
         }
     }
     let known: BTreeMap<&str, &[usize]> = expected.iter().copied().collect();
-    let unknown = arrays.keys().filter(|name| !known.contains_key(name.as_str()));
+    let unknown = arrays.keys().filter(|name| !known.contains_key(*name));
     // A name of a stranger's file may hold anything, control codes of the terminal too.
     mismatches.extend(unknown.map(|name| format!("an unexpected `{}`", name.escape_debug())));
     if mismatches.is_empty() {

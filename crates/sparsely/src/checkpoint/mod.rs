@@ -18,6 +18,6 @@ pub use atomic::{write_atomic, write_json};
 pub use manifest::State;
 pub use metrics::MetricsWriter;
 pub use npy::{read_npy, read_npz, write_npy, write_npz};
-pub use run_folder::{Model, RunFolder};
+pub use run_folder::{MappedModel, Model, RunFolder};
 pub use safetensors::{Metadata, read_safetensors, write_safetensors};
 pub use vmoe::{VmoeCheckpoint, write_vmoe};

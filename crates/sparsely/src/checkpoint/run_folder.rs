@@ -1,15 +1,18 @@
 //! The folder of a run, and what lies in it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::arrays::{ArrayRef, Arrays, check_shapes};
+use super::arrays::{ArrayRef, Arrays, check_named, check_shapes};
 use super::atomic::{create_folder, is_temporary, write_atomic, write_json};
 use super::manifest::{self, State};
 use super::metrics::{self, MetricsWriter};
-use super::safetensors::{Metadata, read_safetensors, write_safetensors};
+use super::safetensors::{Metadata, Stored, read_safetensors, stored, write_safetensors};
 use crate::error::{Error, Result};
+use sparsely_tensor::{Layout, Mapping, PackedSlab};
 
 const CONFIG: &str = "config.toml";
 const MODEL: &str = "model.safetensors";
@@ -40,6 +43,38 @@ pub struct Model {
     pub arrays: Arrays,
     /// What the caller saved with them.
     pub json: serde_json::Value,
+}
+
+/// Parameters that are left in their file until they are used, and what they are parameters of.
+pub struct MappedModel {
+    mapping: Mapping,
+    arrays: BTreeMap<String, Stored>,
+    /// What the caller saved with them.
+    pub json: serde_json::Value,
+}
+
+impl MappedModel {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.mapping.path()
+    }
+
+    /// The parameters of `layout`, which must be exactly those of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] telling all mismatches at once; values that are not those of their checksum,
+    /// but for the kernels of stacks, which are held against theirs at their first use.
+    pub fn params(self, layout: Arc<Layout>) -> Result<PackedSlab> {
+        let shapes: Vec<_> =
+            layout.views().iter().map(|view| (&*view.name, view.param.shape())).collect();
+        let expected: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (*n, s.axes())).collect();
+        let named = self.arrays.iter().map(|(name, array)| (&**name, &*array.shape));
+        check_named(self.mapping.path(), named, &expected)?;
+        let places = layout.views().iter().map(|view| self.arrays[&view.name].place.clone());
+        let places = places.collect();
+        Ok(PackedSlab::map(layout, self.mapping, places)?)
+    }
 }
 
 impl Model {
@@ -156,6 +191,11 @@ impl RunFolder {
         fs::read_to_string(&path).map_err(Error::io("read", &path))
     }
 
+    /// Where the parameters for inference lie.
+    pub fn model_path(&self) -> PathBuf {
+        self.path.join(MODEL)
+    }
+
     /// Where the configuration lies, for messages.
     pub fn config_path(&self) -> PathBuf {
         self.path.join(CONFIG)
@@ -184,18 +224,36 @@ impl RunFolder {
     pub fn load_model(&self) -> Result<Model> {
         let path = self.path.join(MODEL);
         let (arrays, metadata) = read_safetensors(&path)?;
+        let json = self.description(&path, &metadata)?;
+        Ok(Model { path, arrays, json })
+    }
+
+    /// The parameters saved last, left in their file; nothing where the file is not one that can be used as
+    /// it lies, which [`RunFolder::load_model`] reads.
+    ///
+    /// # Errors
+    ///
+    /// As of [`RunFolder::load_model`].
+    pub fn map_model(&self) -> Result<Option<MappedModel>> {
+        let path = self.path.join(MODEL);
+        let mapping = Mapping::open(&path).map_err(Error::io("read", &path))?;
+        let Some((arrays, metadata)) = stored(&path, mapping.bytes())? else { return Ok(None) };
+        let json = self.description(&path, &metadata)?;
+        Ok(Some(MappedModel { mapping, arrays, json }))
+    }
+
+    fn description(&self, path: &Path, metadata: &Metadata) -> Result<serde_json::Value> {
         let (described_in, text) = match metadata.get(MODEL_JSON) {
-            Some(text) => (path.clone(), text.clone()),
+            Some(text) => (path.to_path_buf(), text.clone()),
             None => {
                 let beside = self.path.join(MODEL_JSON);
                 let text = fs::read_to_string(&beside).map_err(Error::io("read", &beside))?;
                 (beside, text)
             }
         };
-        let json = serde_json::from_str(&text).map_err(|error| {
+        serde_json::from_str(&text).map_err(|error| {
             Error::format(&described_in, "a description of the model", error.to_string())
-        })?;
-        Ok(Model { path, arrays, json })
+        })
     }
 
     /// What the parameters are parameters of, from `model.json` alone; `None` before there are any.

@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype as FileDtype, TensorInfo};
+use safetensors::tensor::{Dtype as FileDtype, Metadata as FileMetadata, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 
 use super::arrays::{Array, ArrayRef, Arrays, ByteOrder, Dtype, Element, decode, write_values};
 use super::atomic::write_atomic;
 use crate::error::{Error, Result};
+use sparsely_tensor::Place;
 
 /// Texts by name that a file carries beside its arrays.
 pub type Metadata = BTreeMap<String, String>;
@@ -20,8 +21,12 @@ const METADATA_KEY: &str = "__metadata__";
 /// The text that holds the checksum of all values, as eight hexadecimal digits: the format has none
 /// of its own.
 const CHECKSUM_KEY: &str = "crc32";
+/// The text that holds the checksums of each array's parts: `{"name": "eight digits for each part"}`.
+const PARTS_KEY: &str = "crc32_of_parts";
 /// The format asks that the values begin at a multiple of this.
 const ALIGNMENT: usize = 8;
+/// Bytes of a page, of which a part of its own has at least one.
+const PAGE: usize = 4096;
 
 /// Reads all arrays, converted to `T`, and the texts beside them.
 ///
@@ -35,7 +40,11 @@ pub fn read_safetensors<T: Element>(path: &Path) -> Result<(Arrays<T>, Metadata)
     parse(path, &bytes)
 }
 
-/// Writes arrays as `f32`, sorted by name, texts, and a checksum of the values, atomically. Equal content is equal bytes.
+/// Writes arrays as `f32`, texts, and checksums of the values, atomically. Equal content is equal bytes.
+///
+/// Stacks of large kernels come first, from the beginning of a page, so that a kernel whose size is whole pages
+/// has pages of its own; others share their first and last one. Within the format's rules there is no other
+/// padding than the header's. Then the order is that of the names.
 ///
 /// # Errors
 ///
@@ -43,19 +52,91 @@ pub fn read_safetensors<T: Element>(path: &Path) -> Result<(Arrays<T>, Metadata)
 /// name occurs twice.
 pub fn write_safetensors(path: &Path, arrays: &[ArrayRef], metadata: &Metadata) -> Result<()> {
     let mut metadata = metadata.clone();
-    metadata.insert(CHECKSUM_KEY.into(), checksum(arrays));
+    let (whole, parts) = checksums(arrays);
+    metadata.insert(CHECKSUM_KEY.into(), told(whole));
+    let parts = parts.into_iter().map(|(name, sums)| (name, sums.into_iter().map(told).collect()));
+    let parts: BTreeMap<&str, String> = parts.collect();
+    metadata.insert(PARTS_KEY.into(), serde_json::json!(parts).to_string());
     let encoder = Encoder::new(arrays, &metadata)?;
     write_atomic(path, |file| encoder.write(file))
+}
+
+fn told(checksum: u32) -> String {
+    format!("{checksum:08x}")
+}
+
+/// An array that is left where it lies.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stored {
+    pub(super) shape: Vec<usize>,
+    /// The first byte in the file, and the checksums of its parts.
+    pub(super) place: Place,
+}
+
+/// The arrays of a file whose values are not read yet, and the texts beside them; nothing for a file of other
+/// numbers than `f32`, or without checksums of parts: a stranger's, or one of before there were any.
+pub(super) fn stored(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Option<(BTreeMap<String, Stored>, Metadata)>> {
+    if cfg!(target_endian = "big") {
+        return Ok(None);
+    }
+    let (header_len, header, mut metadata) = header(path, bytes)?;
+    metadata.remove(CHECKSUM_KEY);
+    let Some(parts) = metadata.remove(PARTS_KEY) else { return Ok(None) };
+    let parts: BTreeMap<String, String> = serde_json::from_str(&parts)
+        .map_err(|error| Error::format(path, "checksums of parts", error.to_string()))?;
+    let mut arrays = BTreeMap::new();
+    for (name, info) in header.tensors() {
+        let sums = parts.get(&name).and_then(|text| checksums_told(text));
+        let Some(checksums) = sums.filter(|sums| [1, parts_of(&info.shape)].contains(&sums.len()))
+        else {
+            let got = format!("none of `{}`", name.escape_debug());
+            return Err(Error::format(path, "checksums of the parts of each array", got));
+        };
+        let offset = size_of::<u64>() + header_len + info.data_offsets.0;
+        if info.dtype != FileDtype::F32 || !offset.is_multiple_of(size_of::<f32>()) {
+            return Ok(None);
+        }
+        arrays
+            .insert(name, Stored { shape: info.shape.clone(), place: Place { offset, checksums } });
+    }
+    Ok(Some((arrays, metadata)))
+}
+
+fn checksums_told(text: &str) -> Option<Vec<u32>> {
+    let digits = text.as_bytes().chunks(8).map(|digits| std::str::from_utf8(digits).ok());
+    digits.map(|digits| u32::from_str_radix(digits?, 16).ok()).collect()
+}
+
+/// How many parts of an array have a checksum of their own: the kernels of a stack that fill pages.
+fn parts_of(shape: &[usize]) -> usize {
+    match *shape {
+        [count, i, o] if i.saturating_mul(o).saturating_mul(size_of::<f32>()) >= PAGE => count,
+        _ => 1,
+    }
+}
+
+/// Header's length, header and texts of a file that is as long as its header says.
+fn header(path: &Path, bytes: &[u8]) -> Result<(usize, FileMetadata, Metadata)> {
+    let refused = |error: SafeTensorError| {
+        Error::format(path, "a safetensors file", format!("{} bytes: {error}", bytes.len()))
+    };
+    let (header_len, header) = SafeTensors::read_metadata(bytes).map_err(refused)?;
+    SafeTensors::deserialize(bytes).map_err(refused)?;
+    let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone()));
+    let metadata = metadata.collect();
+    Ok((header_len, header, metadata))
 }
 
 pub(super) fn parse<T: Element>(path: &Path, bytes: &[u8]) -> Result<(Arrays<T>, Metadata)> {
     let refused = |error: SafeTensorError| {
         Error::format(path, "a safetensors file", format!("{} bytes: {error}", bytes.len()))
     };
-    let (header_len, header) = SafeTensors::read_metadata(bytes).map_err(refused)?;
-    let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone()));
-    let mut metadata: Metadata = metadata.collect();
+    let (header_len, _, mut metadata) = header(path, bytes)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(refused)?;
+    metadata.remove(PARTS_KEY);
     if let Some(expected) = metadata.remove(CHECKSUM_KEY) {
         let values = &bytes[size_of::<u64>() + header_len..];
         let got = format!("{:08x}", crc32fast::hash(values));
@@ -106,8 +187,7 @@ pub(super) struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     pub(super) fn new(arrays: &[ArrayRef<'a>], metadata: &Metadata) -> Result<Encoder<'a>> {
-        let mut arrays = arrays.to_vec();
-        arrays.sort_by_key(|array| array.name);
+        let arrays = in_order(arrays);
         let mut header = serde_json::Map::new();
         if !metadata.is_empty() {
             header.insert(METADATA_KEY.into(), serde_json::json!(metadata));
@@ -135,7 +215,10 @@ impl<'a> Encoder<'a> {
             offset += bytes;
         }
         let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-        header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+        let has_parts = arrays.first().is_some_and(|array| parts_of(array.shape) > 1);
+        let alignment = if has_parts { PAGE } else { ALIGNMENT };
+        let start = (size_of::<u64>() + header.len()).next_multiple_of(alignment);
+        header.resize(start - size_of::<u64>(), b' ');
         Ok(Encoder { header, arrays })
     }
 
@@ -149,16 +232,37 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Of the values in the order in which they are written.
-fn checksum(arrays: &[ArrayRef]) -> String {
-    let mut hasher = Checksum(crc32fast::Hasher::new());
+/// Stacks of kernels that fill pages, whole pages before others; then all else. Each by name.
+fn in_order<'a>(arrays: &[ArrayRef<'a>]) -> Vec<ArrayRef<'a>> {
+    let rank = |array: &ArrayRef| match parts_of(array.shape) {
+        1 => 2,
+        parts => usize::from(!(size_of_val(array.values) / parts).is_multiple_of(PAGE)),
+    };
     let mut arrays = arrays.to_vec();
-    arrays.sort_by_key(|array| array.name);
-    for array in &arrays {
-        // A hasher refuses nothing.
-        let _ = write_values(&mut hasher, array.values);
+    arrays.sort_by_key(|array| (rank(array), array.name));
+    arrays
+}
+
+/// Of all values in the order in which they are written, and of each array's parts.
+fn checksums<'a>(arrays: &[ArrayRef<'a>]) -> (u32, Vec<(&'a str, Vec<u32>)>) {
+    let mut whole = crc32fast::Hasher::new();
+    let mut of_parts = Vec::new();
+    for array in in_order(arrays) {
+        let len = array.values.len().div_ceil(parts_of(array.shape)).max(1);
+        let parts = array.values.chunks(len).map(|part| {
+            let mut hasher = Checksum(crc32fast::Hasher::new());
+            // A hasher refuses nothing.
+            let _ = write_values(&mut hasher, part);
+            whole.combine(&hasher.0);
+            hasher.0.finalize()
+        });
+        let mut parts: Vec<u32> = parts.collect();
+        if parts.is_empty() {
+            parts.push(crc32fast::hash(&[]));
+        }
+        of_parts.push((array.name, parts));
     }
-    format!("{:08x}", hasher.0.finalize())
+    (whole.finalize(), of_parts)
 }
 
 struct Checksum(crc32fast::Hasher);

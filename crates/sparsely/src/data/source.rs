@@ -9,6 +9,7 @@ use ::parquet::data_type::ByteArray;
 use image::GrayImage;
 
 use crate::data::config::DataConfig;
+use crate::data::holdout::Division;
 use crate::data::image::{Fault, Header, ImageShape, decode_bytes, decode_file, file_header};
 use crate::data::{digits, folder, idx, image::fit, image::read_header, parquet};
 use crate::{Error, Result};
@@ -105,6 +106,54 @@ pub(crate) fn read(config: &DataConfig) -> Result<Published> {
 /// As of [`Dataset::open`](crate::data::Dataset::open), for what is wrong with the folder.
 pub fn class_names(config: &DataConfig) -> Result<Vec<String>> {
     Ok(read(config)?.class_names)
+}
+
+/// Images that are held out for validation: published ones, or a share of the training images.
+///
+/// # Errors
+/// As of [`class_names`].
+pub fn validation_images(config: &DataConfig) -> Result<usize> {
+    Ok(Division::of(read(config)?, config.validation_fraction, 0).validation.labels.len())
+}
+
+/// The names of the classes that share a value of another label, one list for each value in their order.
+///
+/// # Errors
+/// If the source has no other labels, or images of one class have different ones.
+pub fn label_groups(config: &DataConfig, column: &str) -> Result<Vec<Vec<String>>> {
+    let refuse = |got: String| {
+        Err(Error::Argument {
+            op: "super-classes of labels",
+            expected: format!("a label `{column}` that is the same for all images of a class"),
+            got,
+        })
+    };
+    let root = Path::new(&config.source);
+    let is_parquet = config.source != "digits" && parquet::files(root, &entries(root)?)?.is_some();
+    if !is_parquet {
+        return refuse(format!("`{}`, whose images have one label", config.source));
+    }
+    let classes = read(config)?;
+    let others = read(&DataConfig { label_column: column.into(), ..config.clone() })?;
+    let mut group_of = vec![None; classes.class_names.len()];
+    for (class, other) in classes.train.labels.iter().zip(&others.train.labels) {
+        let name = &classes.class_names[*class as usize];
+        match group_of[*class as usize].replace(*other) {
+            Some(first) if first != *other => {
+                return refuse(format!("{first} and {other} for images of `{name}`"));
+            }
+            _ => {}
+        }
+    }
+    let mut groups = vec![Vec::new(); others.class_names.len()];
+    for (group, name) in group_of.into_iter().zip(classes.class_names) {
+        match group {
+            Some(group) => groups[group as usize].push(name),
+            None => return refuse(format!("no training image of `{name}`")),
+        }
+    }
+    groups.retain(|group| !group.is_empty());
+    Ok(groups)
 }
 
 /// What `folder` holds, hidden entries left out, sorted by name so that a data set is the same

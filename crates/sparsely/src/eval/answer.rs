@@ -7,7 +7,7 @@ use crate::data::{Split, sequential};
 use crate::model::Vit;
 use crate::nn::Mode;
 use crate::superclass::Confusion;
-use sparsely_tensor::{CrossEntropy, Pool, Slab, Tape};
+use sparsely_tensor::{CrossEntropy, Params, Pool, Tape};
 
 /// What a model says about one image.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,14 +24,14 @@ pub struct Answer {
 ///
 /// # Errors
 /// If the images are not of the model's size.
-pub fn answers(
+pub fn answers<'a>(
     model: &Vit,
-    params: &Slab,
+    params: impl Into<Params<'a>>,
     images_bhwc: &[f32],
     config: &EvalConfig,
     loss: CrossEntropy,
 ) -> Result<Vec<Answer>> {
-    let pool = Pool::new();
+    let (pool, params) = (Pool::new(), params.into());
     let mut answers = Vec::new();
     let (pixels, unit) = (model.config().image_pixels(), config.group_images(model.config())?);
     for batch in images_bhwc.chunks(config.batch_size.next_multiple_of(unit) * pixels) {
@@ -57,13 +57,14 @@ pub fn answers(
 ///
 /// # Errors
 /// If an image cannot be decoded or the routing cannot work.
-pub fn confusion(
+pub fn confusion<'a>(
     model: &Vit,
-    params: &Slab,
+    params: impl Into<Params<'a>>,
     split: &Split,
     config: &EvalConfig,
     by_probability: bool,
 ) -> Result<Confusion> {
+    let params = params.into();
     let mut confusion = Confusion::new(split.class_count());
     for batch in sequential(split, config.batch_size)? {
         let batch = batch?;

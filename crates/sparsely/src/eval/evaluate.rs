@@ -8,7 +8,7 @@ use crate::moe::selection::top_k;
 use crate::moe::{Dial, Group, RouterStats};
 use crate::nn::Mode;
 use serde::Serialize;
-use sparsely_tensor::{CrossEntropy, Pool, Slab, Tape};
+use sparsely_tensor::{CrossEntropy, Params, Pool, Tape};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -88,14 +88,14 @@ pub struct LayerLoad {
 ///
 /// # Errors
 /// If an image cannot be decoded or the routing cannot work.
-pub fn evaluate(
+pub fn evaluate<'a>(
     model: &Vit,
-    params: &Slab,
+    params: impl Into<Params<'a>>,
     split: &Split,
     config: &EvalConfig,
     loss: CrossEntropy,
 ) -> Result<Evaluation> {
-    let pool = Pool::new();
+    let (pool, params) = (Pool::new(), params.into());
     let mut tally = Tally::new(Meter::open(config.watts_per_core));
     let unit = config.group_images(model.config())?;
     for batch in sequential(split, config.batch_size.next_multiple_of(unit))? {
@@ -156,7 +156,7 @@ impl Tally {
     fn add(
         &mut self,
         model: &Vit,
-        params: &Slab,
+        params: Params<'_>,
         pool: &Pool,
         batch: &Batch,
         dial: &Dial,

@@ -8,7 +8,7 @@ use crate::model::Vit;
 use crate::moe::Dial;
 use crate::nn::Mode;
 use serde::{Deserialize, Serialize};
-use sparsely_tensor::{Pool, Slab, Tape};
+use sparsely_tensor::{Params, Pool, Tape};
 use std::time::Instant;
 
 /// Where each round begins, as a share of the subjects from the one before: everywhere equally often.
@@ -20,7 +20,7 @@ pub struct Subject<'a> {
     /// The model.
     pub model: &'a Vit,
     /// Its parameters.
-    pub params: &'a Slab,
+    pub params: Params<'a>,
     /// How it routes.
     pub dial: Dial,
 }

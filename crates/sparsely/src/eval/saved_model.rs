@@ -4,7 +4,8 @@ use crate::checkpoint::{ArrayRef, Model, RunFolder};
 use crate::model::{ModelConfig, Vit};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use sparsely_tensor::{Layout, Slab};
+use sparsely_tensor::{Layout, PackedSlab, Slab};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What parameters are parameters of.
@@ -42,18 +43,37 @@ impl SavedModel {
         with_arrays(&[("", params)], |arrays| folder.save_model(arrays, &json))
     }
 
-    /// Reads it back.
+    /// Opens it for inference. Parameters are left in their file, and experts are read when they are first
+    /// asked; a file that cannot be used as it lies is read.
+    ///
+    /// # Errors
+    /// As of [`SavedModel::load`]; an expert that is damaged is told when it is first asked.
+    pub fn open(folder: &RunFolder) -> Result<(SavedModel, Vit, PackedSlab)> {
+        let Some(mapped) = folder.map_model()? else {
+            let (description, vit, params) = SavedModel::load(folder)?;
+            return Ok((description, vit, PackedSlab::new(params)));
+        };
+        let description = described(mapped.path(), &mapped.json)?;
+        let (vit, layout) = Vit::new(&description.model)?;
+        Ok((description, vit, mapped.params(layout)?))
+    }
+
+    /// Reads it back, to be changed.
     ///
     /// # Errors
     /// If a file is missing or damaged, or parameters do not fit the configuration.
     pub fn load(folder: &RunFolder) -> Result<(SavedModel, Vit, Slab)> {
         let saved = folder.load_model()?;
-        let description: SavedModel = serde_json::from_value(saved.json.clone())
-            .map_err(|e| Error::format(&saved.path, "a description of a model", e.to_string()))?;
+        let description = described(&saved.path, &saved.json)?;
         let (vit, layout) = Vit::new(&description.model)?;
         let params = params(&saved, &layout)?;
         Ok((description, vit, params))
     }
+}
+
+fn described(path: &Path, json: &serde_json::Value) -> Result<SavedModel> {
+    serde_json::from_value(json.clone())
+        .map_err(|e| Error::format(path, "a description of a model", e.to_string()))
 }
 
 /// The shapes are checked first: a small file may describe any model.

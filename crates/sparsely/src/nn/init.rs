@@ -92,7 +92,9 @@ impl Initializer {
     pub fn stack(&mut self, name: &str, shape: impl Into<Shape>, init: Init, equal: bool) -> Param {
         let shape = shape.into();
         let parts = if equal { shape.axes()[0] } else { 1 };
-        self.add(name, shape, init, 1.0, parts)
+        let param = self.add(name, shape, init, 1.0, parts);
+        self.layout.views_mut()[param.index()].stacked = true;
+        param
     }
 
     /// A bias, scale or embedding: exempt from weight decay.

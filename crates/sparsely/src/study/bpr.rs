@@ -40,7 +40,12 @@ pub fn bpr() -> Study {
         },
         data_note: "Fashion-MNIST as IDX files (on Debian: apt-get install dataset-fashion-mnist)"
             .into(),
-        models: vec![Model { name: MODEL.into(), model, train: recipe([16, 128], [2e-3, 400.0]) }],
+        models: vec![Model {
+            name: MODEL.into(),
+            model,
+            train: recipe([16, 128], [2e-3, 400.0]),
+            super_classes: None,
+        }],
         least: Least { epochs: 15, seeds: 2, train_images: 10_000, test_images: 2_000 },
         ..described()
     }
@@ -59,7 +64,12 @@ pub fn bpr_digits() -> Study {
         name: "bpr-digits".into(),
         data: DataConfig::default(),
         data_note: "the embedded digits".into(),
-        models: vec![Model { name: MODEL.into(), model, train: recipe([60, 32], [3e-3, 60.0]) }],
+        models: vec![Model {
+            name: MODEL.into(),
+            model,
+            train: recipe([60, 32], [3e-3, 60.0]),
+            super_classes: None,
+        }],
         least: Least { epochs: 15, seeds: 2, train_images: 320, test_images: 96 },
         timing: TimingConfig { batch_size: 64, rounds: 11 },
         ..described()

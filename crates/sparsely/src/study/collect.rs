@@ -2,7 +2,7 @@
 
 use super::results::{ArmResult, ArmRouting, ComparisonResult, DecidingUnit, Results, SeedResult};
 use super::statistics::{Unit, detectable, interval, mean};
-use super::{Arm, Comparison, Folder, Plan, Reading, SeedCosts, Verdict};
+use super::{Arm, Comparison, Folder, Plan, Reading, SeedCosts, Verdict, Weights};
 use crate::eval::ImageCost;
 use crate::rng::{Purpose, Rng, counter_of, stream};
 use crate::{Error, Result};
@@ -105,6 +105,7 @@ impl Found {
                 median(over(|s| 1e3 * s.cost.seconds_quartiles[1])),
             ],
             millijoules: median(over(|s| 1e3 * s.cost.joules)),
+            weights: Weights::mean(&seeds.iter().map(|seed| seed.weights).collect::<Vec<_>>()),
             seeds,
         })
     }
@@ -170,6 +171,7 @@ impl SeedResult {
             lr_peak: reading.lr_peak,
             step: reading.step,
             flops_per_image: reading.flops_per_image,
+            weights: reading.weights,
             cost,
             energy_source: costs.energy_source.clone(),
             threads: costs.threads,

@@ -1,5 +1,6 @@
 //! An experiment as a value.
 
+use super::SuperClasses;
 use super::size::scaled;
 use crate::data::DataConfig;
 use crate::eval::{EvalConfig, TimingConfig};
@@ -54,8 +55,11 @@ pub struct Model {
     pub name: String,
     /// What it is; image size, channels and classes are the data's.
     pub model: ModelConfig,
-    /// How it learns.
+    /// How it learns; what its router is taught comes from [`Model::super_classes`].
     pub train: TrainConfig,
+    /// What the router of whole images is taught.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub super_classes: Option<SuperClasses>,
 }
 
 /// A trained model under a dial.

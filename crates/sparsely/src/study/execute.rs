@@ -2,15 +2,17 @@
 //! study that was stopped or killed goes on with the piece that it was at.
 
 use super::rate::now;
-use super::reading::{as_digits, flops_per_image};
-use super::{Arm, Folder, Model, Plan, Reading, SeedCosts, Trial};
+use super::reading::{Weights, as_digits, flops_per_image};
+use super::taught::{Sources, teach};
+use super::{Arm, Folder, Model, Plan, Reading, SeedCosts, SuperClasses, Trial};
 use crate::checkpoint::RunFolder;
 use crate::data::Dataset;
 use crate::eval::{EvalConfig, Meter, SavedModel, Subject, cost_in_turn, evaluate};
 use crate::model::Vit;
+use crate::superclass::{SuperClassFile, groups_of};
 use crate::train::{self, RunConfig};
 use crate::{Error, Result};
-use sparsely_tensor::Slab;
+use sparsely_tensor::PackedSlab;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,7 +81,7 @@ struct Learned {
     lr_peak: f64,
     description: SavedModel,
     model: Vit,
-    params: Slab,
+    params: PackedSlab,
 }
 
 struct Work<'a> {
@@ -164,14 +166,15 @@ impl Work<'_> {
             return Ok(true);
         }
         let study = &self.plan.study;
+        let dataset = Dataset::open(&study.data, study.data.image_size, seed)?;
         for model in &study.models {
             self.observer.stage(&Stage::Training { model: &model.name, seed });
             let config = study.seeded_config(model, seed, lr_peaks[&model.name]);
+            let config = teach(config, self.groups(model, seed, &dataset)?.as_ref());
             if !self.train(config, &self.folder.run(&model.name, seed))? {
                 return Ok(false);
             }
         }
-        let dataset = Dataset::open(&study.data, study.data.image_size, seed)?;
         let mut learned = BTreeMap::new();
         for model in &study.models {
             let run = self.folder.run(&model.name, seed);
@@ -183,6 +186,38 @@ impl Work<'_> {
         self.observer.stage(&Stage::Measuring { seed });
         self.measure(seed, &learned, &dataset)?;
         Ok(true)
+    }
+
+    /// What a model is taught with a seed: found once, from what was trained before it.
+    fn groups(
+        &self,
+        model: &Model,
+        seed: u64,
+        dataset: &Dataset,
+    ) -> Result<Option<SuperClassFile>> {
+        let Some(taught) = &model.super_classes else { return Ok(None) };
+        if let Some(found) = self.folder.groups(&model.name, seed)? {
+            return Ok(Some(found));
+        }
+        let sources = Sources { seed, study: &self.plan.study, dataset };
+        let file = match taught {
+            SuperClasses::Confusions { of, method, by_probability } => {
+                let Learned { description, model: vit, params, .. } =
+                    &Learned::load(&self.folder.run(of, seed))?;
+                let learned = (description, vit, params);
+                sources.by_confusion(model, (method, *by_probability), learned)?
+            }
+            SuperClasses::Random { like } => {
+                let like = self.folder.groups(like, seed)?.ok_or_else(|| {
+                    let got = format!("none of `{like}` for seed {seed}");
+                    Error::format(self.folder.path(), "super-classes to take sizes of", got)
+                })?;
+                sources.by_chance(model, &like)
+            }
+            SuperClasses::Labels { column } => sources.by_label(model, column)?,
+        };
+        self.folder.save_groups(&model.name, seed, &file)?;
+        Ok(Some(file))
     }
 
     /// The arms that were not evaluated yet; false if it was stopped.
@@ -219,7 +254,11 @@ impl Work<'_> {
         let study = &self.plan.study;
         let config = EvalConfig { dial: arm.dial.clone(), ..study.eval_config() };
         let loss = study.model(&arm.model)?.train.loss.into();
-        let found = evaluate(&learned.model, &learned.params, &dataset.test, &config, loss)?;
+        let mut found = evaluate(&learned.model, &learned.params, &dataset.test, &config, loss)?;
+        if let Some(file) = self.folder.groups(&arm.model, learned.seed)? {
+            let groups_v = groups_of(&dataset.class_names, &file.groups())?;
+            found.judge_router(&groups_v, dataset.test.labels());
+        }
         Ok(Reading {
             arm: arm.name.clone(),
             seed: learned.seed,
@@ -229,6 +268,7 @@ impl Work<'_> {
             loss: found.loss,
             dropped_share: found.dropped_share,
             flops_per_image: flops_per_image(&learned.model, &config, &found)?,
+            weights: Some(Weights::of(learned.model.config(), &found)?),
             is_right: as_digits(&found.is_right),
         })
     }
@@ -245,7 +285,7 @@ impl Work<'_> {
             .iter()
             .map(|arm| {
                 let Learned { model, params, .. } = &learned[arm.model.as_str()];
-                Subject { model, params, dial: arm.dial.clone() }
+                Subject { model, params: params.into(), dial: arm.dial.clone() }
             })
             .collect();
         let meter = Meter::open(study.watts_per_core);
@@ -265,7 +305,7 @@ impl Learned {
     fn load(path: &Path) -> Result<Learned> {
         let run = RunFolder::open(path)?;
         let config = RunConfig::from_toml(&run.config()?, &run.config_path())?;
-        let (description, model, params) = SavedModel::load(&run)?;
+        let (description, model, params) = SavedModel::open(&run)?;
         let (seed, lr_peak) = (config.seed, config.train.schedule.lr_peak);
         Ok(Learned { seed, lr_peak, description, model, params })
     }

@@ -32,6 +32,7 @@ impl Study {
         let mut problems = self.name_problems();
         problems.extend(self.comparison_problems());
         problems.extend(self.tuning_problems());
+        problems.extend(self.taught_problems());
         problems.extend(self.size_problems(sizes));
         if !problems.is_empty() {
             return Err(Error::Config { problems });

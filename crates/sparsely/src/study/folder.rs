@@ -2,6 +2,7 @@
 
 use super::{Plan, Reading, SeedCosts, Trial};
 use crate::checkpoint::write_atomic;
+use crate::superclass::SuperClassFile;
 use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// ```text
 /// plan.json         the study as it is run, with its predictions; written first
 /// runs/             a run folder for each model and seed, and for each trial of a learning rate
-/// readings/         what each arm did for each seed, image by image; costs; trials
+/// readings/         what each arm did for each seed, image by image; costs; trials; super-classes
 /// arms.csv          one line for each arm and seed
 /// comparisons.csv   one line for each comparison
 /// results.json      all of it
@@ -114,6 +115,22 @@ impl Folder {
 
     pub(super) fn save_trial(&self, trial: &Trial) -> Result<()> {
         write(&self.trial_file(&trial.model, trial.lr_peak), trial)
+    }
+
+    fn groups_file(&self, model: &str, seed: u64) -> PathBuf {
+        self.path.join("readings/superclasses").join(format!("{model}-seed{seed}.json"))
+    }
+
+    /// The super-classes that a model is taught with a seed, if they are known.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn groups(&self, model: &str, seed: u64) -> Result<Option<SuperClassFile>> {
+        read(&self.groups_file(model, seed), "super-classes")
+    }
+
+    pub(super) fn save_groups(&self, model: &str, seed: u64, file: &SuperClassFile) -> Result<()> {
+        write(&self.groups_file(model, seed), file)
     }
 
     /// Writes a text of the results.

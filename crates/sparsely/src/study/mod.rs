@@ -13,6 +13,7 @@ mod dials;
 mod execute;
 mod fair;
 mod folder;
+mod mobile;
 mod plan;
 mod plot;
 mod rate;
@@ -24,6 +25,7 @@ pub mod statistics;
 mod summary;
 mod sweep;
 mod table;
+mod taught;
 mod verdict;
 
 pub use bpr::{bpr, bpr_digits};
@@ -35,15 +37,18 @@ pub use description::{
 pub use execute::{Observer, Stage, execute};
 pub use fair::{MAX_FLOPS_GAP, TrainingCost};
 pub use folder::Folder;
+pub use mobile::mobile;
 pub use plan::{Plan, Request};
+pub use plot::{Latency, latency_svg};
 pub use rate::Rate;
-pub use reading::{Reading, SeedCosts, Trial};
+pub use reading::{Reading, SeedCosts, Trial, Weights};
 pub use results::{ArmResult, ArmRouting, ComparisonResult, DecidingUnit, Results, SeedResult};
 pub use routers::routers;
 pub use size::Sizes;
 pub use sweep::{
     CHOOSING_SPLIT, MAX_LOSS_POINTS, Setting, Sweep, SweepStage, Swept, sweep, sweep_settings,
 };
+pub use taught::SuperClasses;
 pub use verdict::Verdict;
 
 use crate::{Error, Result};
@@ -53,7 +58,9 @@ const LIKENESS: f64 = 0.5;
 
 /// All studies that have a name.
 pub fn all() -> Vec<Study> {
-    vec![bpr(), bpr_digits(), routers()]
+    let mut studies = vec![bpr(), bpr_digits(), routers()];
+    studies.extend(mobile());
+    studies
 }
 
 /// The study of that name.

@@ -63,7 +63,7 @@ impl Rate {
         }
         let subjects = study.arms.iter().map(|arm| {
             let Trainer { model, params, .. } = &fresh[&arm.model];
-            Subject { model, params, dial: arm.dial.clone() }
+            Subject { model, params: params.into(), dial: arm.dial.clone() }
         });
         let config = TimingConfig { rounds: ROUNDS, ..study.timing };
         let meter = Meter::open(study.watts_per_core);

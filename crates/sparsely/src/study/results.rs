@@ -1,7 +1,7 @@
 //! What came out of a study, as a value.
 
 use super::statistics::Interval;
-use super::{Predicted, Trial, Verdict};
+use super::{Predicted, Trial, Verdict, Weights};
 use crate::eval::ImageCost;
 use crate::moe::{Capacity, Dial, Group, MoeConfig, Priority, Subset};
 use serde::Serialize;
@@ -41,6 +41,9 @@ pub struct ArmResult {
     pub milliseconds_quartiles: [f64; 2],
     /// Millijoules of an image, median over seeds.
     pub millijoules: f64,
+    /// What it has and an image meets, means over seeds; `None` in studies of before it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
     /// One for each seed.
     pub seeds: Vec<SeedResult>,
 }
@@ -99,6 +102,9 @@ pub struct SeedResult {
     pub step: u64,
     /// FLOPs of an image.
     pub flops_per_image: f64,
+    /// What it has and an image meets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
     /// Time and energy of an image.
     pub cost: ImageCost,
     /// Where the joules come from.

@@ -155,6 +155,7 @@ fn at_equal_flops(contestants: &[Contestant]) -> Vec<Model> {
         name: contestant.name.into(),
         model: contestant.model.clone(),
         train: recipe((steps * costliest / flops(&contestant.model)).round() as u64),
+        super_classes: None,
     });
     models.collect()
 }

@@ -4,7 +4,8 @@ use super::budget::told;
 use super::command_line::{eval_command, study_command, train_command};
 use super::results::{ArmResult, ComparisonResult, DecidingUnit, Results};
 use super::statistics::{CONFIDENCE, Interval, POWER, RESAMPLES};
-use super::{Folder, MAX_FLOPS_GAP, Plan, Study};
+use super::taught::teach;
+use super::{Folder, MAX_FLOPS_GAP, Plan, Study, Weights};
 use crate::Result;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -23,6 +24,7 @@ pub(super) fn summary(plan: &Plan, folder: &Folder, results: &Results) -> Result
     answers(&mut page, results);
     what_was_run(&mut page, plan, results)?;
     arms(&mut page, results);
+    weights(&mut page, results);
     how_to_read(&mut page, study, results);
     commands(&mut page, plan, folder, results)?;
     Ok(page)
@@ -182,6 +184,40 @@ fn arms(page: &mut String, results: &Results) {
     line(page, "");
 }
 
+/// What models have, and how much of it an image meets: where an arm has experts.
+fn weights(page: &mut String, results: &Results) {
+    let told: Vec<_> =
+        results.arms.iter().filter_map(|arm| Some((&*arm.arm, arm.weights?))).collect();
+    if told.iter().all(|(_, weights)| weights.experts_per_image == 0.0) {
+        return;
+    }
+    line(page, "## Experts\n");
+    line(
+        page,
+        "Means over seeds, and over MoE layers. An image meets the experts that at least one of its tokens \
+         goes to; no test image meets a dead one.\n",
+    );
+    line(
+        page,
+        "| arm | parameters | an image meets | experts an image | dead | load variation | router top-1 % |\n\
+         | --- | --- | --- | --- | --- | --- | --- |",
+    );
+    for (arm, weights) in told {
+        let Weights { params, touched_params, experts_per_image, .. } = weights;
+        let router =
+            weights.router_top1.map_or("–".into(), |top1| format!("{:.1}", 100.0 * top1));
+        line(
+            page,
+            &format!(
+                "| `{arm}` | {params:.0} | {touched_params:.0} | {experts_per_image:.2} | {:.1} | {:.2} | \
+                 {router} |",
+                weights.dead_experts, weights.load_variation
+            ),
+        );
+    }
+    line(page, "");
+}
+
 fn how_to_read(page: &mut String, study: &Study, results: &Results) {
     line(page, "## How to read the intervals\n");
     let mut item = |text: String| line(page, &format!("- {text}"));
@@ -240,6 +276,7 @@ fn commands(page: &mut String, plan: &Plan, folder: &Folder, results: &Results) 
         let arm = results.arms.iter().find(|arm| arm.model == model.name);
         for seed in arm.iter().flat_map(|arm| &arm.seeds) {
             let config = study.seeded_config(model, seed.seed, seed.lr_peak);
+            let config = teach(config, folder.groups(&model.name, seed.seed)?.as_ref());
             line(page, &train_command(&config, &folder.run(&model.name, seed.seed))?);
         }
     }

@@ -65,6 +65,27 @@ impl SuperClassFile {
         })
     }
 
+    /// Of groups that are no run's confusions.
+    pub fn of_groups(groups: Vec<Vec<String>>) -> SuperClassFile {
+        let super_class = |classes: Vec<String>| SuperClass {
+            name: classes.first().cloned().unwrap_or_default(),
+            size: classes.len(),
+            kept_share: None,
+            classes,
+        };
+        SuperClassFile {
+            groups: groups.into_iter().map(super_class).collect(),
+            grouping: None,
+            run: None,
+            images: None,
+            top1: None,
+            by_probability: None,
+            kept_share: None,
+            chance_share: None,
+            modularity: None,
+        }
+    }
+
     /// The names of each group's classes.
     pub fn groups(&self) -> Vec<Vec<String>> {
         self.groups.iter().map(|group| group.classes.clone()).collect()
@@ -118,7 +139,7 @@ impl SuperClassFile {
         run: String,
         found: &Found<'_>,
         groups: &[Vec<usize>],
-        grouping: Grouping,
+        grouping: Option<Grouping>,
     ) -> SuperClassFile {
         let &Found { class_names, confusion, graph, by_probability } = found;
         let super_class = |group: &Vec<usize>| SuperClass {
@@ -132,7 +153,7 @@ impl SuperClassFile {
             images: Some(confusion.images()),
             top1: Some(confusion.top1()),
             by_probability: Some(by_probability),
-            grouping: Some(grouping),
+            grouping,
             kept_share: Some(groups.iter().map(|group| graph.kept_share(group)).sum()),
             chance_share: Some(chance_share(groups)),
             modularity: Some(graph.modularity(groups)),

@@ -297,7 +297,7 @@ impl Run {
 
     /// Evaluates the best model by validation on the test images.
     fn finish(self, folder: &RunFolder, metrics: Option<&mut MetricsWriter>) -> Result<Outcome> {
-        let (saved, model, params) = SavedModel::load(folder)?;
+        let (saved, model, params) = SavedModel::open(folder)?;
         let loss = self.config.train.loss.into();
         let split = &self.dataset.test;
         let mut evaluation = evaluate(&model, &params, split, &self.config.eval, loss)?;

@@ -24,13 +24,21 @@ const HUB: &str = "message hub {
 struct Table<'a> {
     message: &'a str,
     labels: &'a [i64],
+    /// Of the column `coarse_label`, if not the same.
+    coarse: Option<&'a [i64]>,
     metadata: Option<&'a str>,
     compression: Compression,
 }
 
 impl Default for Table<'_> {
     fn default() -> Self {
-        Table { message: HUB, labels: &[2, 0], metadata: None, compression: Compression::SNAPPY }
+        Table {
+            message: HUB,
+            labels: &[2, 0],
+            coarse: None,
+            metadata: None,
+            compression: Compression::SNAPPY,
+        }
     }
 }
 
@@ -73,7 +81,9 @@ impl Table<'_> {
             }
             ColumnWriter::Int64ColumnWriter(writer) => {
                 let level = writer.get_descriptor().max_def_level();
-                writer.write_batch(self.labels, Some(&vec![level; rows]), None).unwrap();
+                let is_coarse = writer.get_descriptor().name() == "coarse_label";
+                let labels = self.coarse.filter(|_| is_coarse).unwrap_or(self.labels);
+                writer.write_batch(labels, Some(&vec![level; rows]), None).unwrap();
             }
             _ => unreachable!("tables of bytes and 64-bit integers"),
         }
@@ -95,6 +105,29 @@ fn message(table: &Table<'_>, config: &DataConfig) -> String {
 
 fn refusal(table: &Table<'_>) -> String {
     message(table, &DataConfig::default())
+}
+
+#[test]
+fn classes_are_grouped_by_another_label() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("train.parquet");
+    let source = root.path().to_str().unwrap().to_string();
+    let config = DataConfig { source, label_column: "fine_label".into(), ..DataConfig::default() };
+    let groups = || crate::data::label_groups(&config, "coarse_label");
+    let labels: &[i64] = &[2, 0, 1, 3, 2];
+    Table { labels, coarse: Some(&[1, 0, 1, 0, 1]), ..Table::default() }.write(&path);
+    assert_eq!(groups().unwrap(), [["0", "3"], ["1", "2"]]);
+    Table { labels, coarse: Some(&[1, 0, 1, 0, 0]), ..Table::default() }.write(&path);
+    let start = "super-classes of labels: expected a label `coarse_label` that is the same for all images of a \
+                 class, got ";
+    assert_eq!(groups().unwrap_err().to_string(), format!("{start}1 and 0 for images of `2`"));
+    Table { labels: &[0, 2], ..Table::default() }.write(&path);
+    assert_eq!(groups().unwrap_err().to_string(), format!("{start}no training image of `1`"));
+    let digits = crate::data::label_groups(&DataConfig::default(), "coarse_label");
+    assert_eq!(
+        digits.unwrap_err().to_string(),
+        format!("{start}`digits`, whose images have one label")
+    );
 }
 
 #[test]

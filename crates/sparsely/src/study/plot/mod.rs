@@ -3,10 +3,12 @@
 mod accuracy;
 mod costs;
 mod differences;
+mod latency;
 
 pub(super) use accuracy::{Picture, Place};
 pub(super) use costs::{ENERGY, FLOPS, TIME, accuracy};
 pub(super) use differences::differences;
+pub use latency::{Latency, latency_svg};
 
 use crate::{Error, Result};
 use plotters::coord::Shift;

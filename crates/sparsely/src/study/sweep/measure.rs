@@ -9,7 +9,7 @@ use crate::moe::Dial;
 use crate::study::rate::now;
 use crate::study::reading::flops_per_image;
 use crate::{Error, Result};
-use sparsely_tensor::{CrossEntropy, Slab};
+use sparsely_tensor::{CrossEntropy, PackedSlab};
 
 /// How often each setting's time is measured: as often as fits into the seconds, within this range.
 const ROUNDS: [usize; 2] = [3, 61];
@@ -21,7 +21,7 @@ pub struct Swept<'a> {
     /// The model.
     pub model: &'a Vit,
     /// Its parameters.
-    pub params: &'a Slab,
+    pub params: &'a PackedSlab,
     /// Steps that it learned for.
     pub step: u64,
     /// How it is evaluated, but for the dial.
@@ -81,6 +81,7 @@ pub fn sweep(
     tell(&Stage::Measuring { rounds: timing.rounds });
     let meter = Meter::open(swept.eval.watts_per_core);
     let Swept { model, params, .. } = *swept;
+    let params = params.into();
     let subjects = settings.iter().map(|(_, dial)| Subject { model, params, dial: dial.clone() });
     let costs = cost_in_turn(&subjects.collect::<Vec<_>>(), swept.images, &timing, &meter)?;
     let settings = settings.iter().zip(&found).zip(costs);
@@ -97,7 +98,7 @@ pub fn sweep(
         program: swept.program.into(),
         date: now(),
         step: swept.step,
-        params_crc32: params_crc32(swept.params),
+        params_crc32: params_crc32(&swept.params.to_slab()?),
         data: swept.data.into(),
         split: swept.split.into(),
         images: swept.images.len(),

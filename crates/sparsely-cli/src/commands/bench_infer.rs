@@ -1,0 +1,291 @@
+//! `sparsely bench infer`: time and memory of dense, per-image and per-token models of equal FLOPs.
+//!
+//! Models are written to a folder and each is measured from its file by processes of its own, in turn, so that
+//! memory is that of the model alone and a slow moment of the machine is not one model's misfortune.
+
+use crate::args::BenchArgs;
+use crate::memory::{peak_bytes, resident_bytes};
+use crate::table::{cells, say_aligned};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use sparsely::checkpoint::{RunFolder, write_atomic};
+use sparsely::cost::forward_flops;
+use sparsely::eval::{SavedModel, numbered_classes};
+use sparsely::model::{ModelConfig, Vit};
+use sparsely::moe::{Dial, Granularity};
+use sparsely::nn::Mode;
+use sparsely::study::{Latency, MAX_FLOPS_GAP, latency_svg};
+use sparsely::train::{RunConfig, preset};
+use sparsely_tensor::{Pool, Tape};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// The paper's smallest and largest at 224 pixels in patches of 32, and their cousins at 32 in patches of 4.
+const SIZES: [&str; 4] = ["6x96", "12x192", "6x96/4", "12x192/4"];
+const ROUTED: [&str; 3] = ["dense", "image", "token"];
+const BATCHES: [usize; 2] = [1, 32];
+/// Processes that measure each model, in turn.
+const ROUNDS: usize = 5;
+/// How long a process measures.
+const MEASURED: Duration = Duration::from_millis(200);
+/// Different images that single ones are taken from.
+const IMAGES: usize = 32;
+
+/// What a process tells.
+#[derive(Serialize, Deserialize)]
+struct Sample {
+    milliseconds: f64,
+    resident_bytes: u64,
+    peak_bytes: u64,
+    weights_bytes: u64,
+    experts_used: [usize; 2],
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    if let Some(run) = &args.run {
+        let sample = measure(run, args.batch.get())?;
+        say!("{}", serde_json::to_string(&sample)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sizes: Vec<&str> = match &args.model {
+        Some(size) => match SIZES.iter().find(|known| *known == size) {
+            Some(size) => vec![size],
+            None => bail!("there is no size `{size}` to measure; there are {}", SIZES.join(", ")),
+        },
+        None => SIZES.to_vec(),
+    };
+    let models = tempfile::tempdir().context("cannot make a folder for the models")?;
+    let mut found = Vec::new();
+    for size in sizes {
+        found.extend(measure_size(models.path(), size)?);
+    }
+    if args.json {
+        found.iter().try_for_each(|latency| {
+            say!("{}", serde_json::to_string(latency)?);
+            anyhow::Ok(())
+        })?;
+    } else {
+        print(&found);
+    }
+    if let Some(out) = &args.out {
+        write(out, found)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All models of a size, in turn.
+fn measure_size(models: &Path, size: &str) -> Result<Vec<Latency>> {
+    let configs = configs(size)?;
+    let mut found = Vec::new();
+    for (routed, config) in &configs {
+        let folder = models.join(format!("{}-{routed}", size.replace('/', "-")));
+        let file_bytes = save(&folder, config)?;
+        found.push((folder, routed, file_bytes, forward_flops(config, &Dial::default())?));
+    }
+    let mut samples: Vec<Vec<Sample>> = Vec::new();
+    samples.resize_with(found.len() * BATCHES.len(), Vec::new);
+    for round in 0..ROUNDS {
+        for turn in 0..samples.len() {
+            let which = (turn + round) % samples.len();
+            let (folder, ..) = &found[which / BATCHES.len()];
+            samples[which].push(ask(folder, BATCHES[which % BATCHES.len()])?);
+        }
+    }
+    let latencies = samples.into_iter().enumerate().map(|(which, mut samples)| {
+        let (_, routed, file_bytes, flops) = &found[which / BATCHES.len()];
+        samples.sort_by(|a, b| a.milliseconds.total_cmp(&b.milliseconds));
+        let middle = &samples[samples.len() / 2];
+        Latency {
+            size: size.into(),
+            routed: (*routed).to_string(),
+            batch: BATCHES[which % BATCHES.len()],
+            threads: rayon::current_num_threads(),
+            flops: *flops,
+            milliseconds: middle.milliseconds,
+            milliseconds_range: [samples[0].milliseconds, samples[samples.len() - 1].milliseconds],
+            resident_bytes: middle.resident_bytes,
+            peak_bytes: middle.peak_bytes,
+            weights_bytes: middle.weights_bytes,
+            file_bytes: *file_bytes,
+            experts_used: middle.experts_used,
+        }
+    });
+    Ok(latencies.collect())
+}
+
+/// Dense, per-image and per-token, one expert for each image or token, of equal FLOPs.
+fn configs(size: &str) -> Result<Vec<(&'static str, ModelConfig)>> {
+    let image = preset(&format!("mobile-{size}"))?.model;
+    let configs = ROUTED.map(|routed| {
+        let mut config = image.clone();
+        match (routed, &mut config.moe) {
+            ("dense", moe) => *moe = None,
+            ("token", Some(moe)) => moe.granularity = Granularity::Token,
+            _ => {}
+        }
+        (routed, config)
+    });
+    let flops = configs.iter().map(|(_, config)| forward_flops(config, &Dial::default()));
+    let flops = flops.collect::<sparsely::Result<Vec<f64>>>()?;
+    let (least, most) = flops.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), flops| {
+        (least.min(*flops), most.max(*flops))
+    });
+    if most > (1.0 + MAX_FLOPS_GAP) * least {
+        bail!(
+            "models of {size}: expected FLOPs equal to {} %, got {least} to {most}",
+            100.0 * MAX_FLOPS_GAP
+        );
+    }
+    Ok(configs.into())
+}
+
+/// Writes a fresh model as a run; the size of its file.
+fn save(folder: &Path, config: &ModelConfig) -> Result<u64> {
+    let (_, params) = Vit::init(config, 0)?;
+    let run = RunFolder::create(Some(folder), folder)?;
+    run.save_config(&RunConfig { model: config.clone(), ..RunConfig::default() }.to_toml()?)?;
+    let class_names = numbered_classes(config.num_classes.unwrap_or(0));
+    let saved = SavedModel { model: config.clone(), class_names, step: 0, imported_from: None };
+    saved.save(&run, &params)?;
+    Ok(std::fs::metadata(run.model_path()).context("cannot read the model's file")?.len())
+}
+
+/// A process of its own for a model and a batch size.
+fn ask(folder: &Path, batch: usize) -> Result<Sample> {
+    let this = std::env::current_exe().context("cannot find this program")?;
+    let threads = rayon::current_num_threads().to_string();
+    let output = Command::new(this)
+        .args(["--threads", &threads, "bench", "infer", "--batch", &batch.to_string(), "--run"])
+        .arg(folder)
+        .output()
+        .context("cannot run this program again")?;
+    if !output.status.success() {
+        bail!("measuring failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    serde_json::from_slice(&output.stdout).context("cannot read what was measured")
+}
+
+/// Memory after the first batch of a run's model, then time over batches of other images.
+fn measure(run: &Path, batch: usize) -> Result<Sample> {
+    let (saved, model, params) = SavedModel::open(&RunFolder::open(run)?)?;
+    let (mut images, pool) = (synthetic(&saved.model, 0, batch), Pool::new());
+    let dial = Dial::default();
+    let infer = |images: &[f32]| -> Result<()> {
+        let tape = Tape::inference(&params, &pool);
+        model.forward(&tape, images, &dial, &mut Mode::Eval)?;
+        Ok(())
+    };
+    infer(&images)?;
+    let usage = params.usage();
+    let [resident, peak] = [resident_bytes(), peak_bytes()].map(Option::unwrap_or_default);
+    images.extend(synthetic(&saved.model, batch, IMAGES.saturating_sub(batch)));
+    let batches: Vec<&[f32]> = images.chunks_exact(batch * saved.model.image_pixels()).collect();
+    // Each expert is packed once before the clock starts.
+    batches.iter().try_for_each(|images| infer(images))?;
+    let (mut seconds, begin) = (Vec::new(), Instant::now());
+    while begin.elapsed() < MEASURED || seconds.len() < batches.len() {
+        let own = Instant::now();
+        infer(batches[seconds.len() % batches.len()])?;
+        seconds.push(own.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(Sample {
+        milliseconds: 1e3 * seconds[seconds.len() / 2] / batch as f64,
+        resident_bytes: resident,
+        peak_bytes: peak,
+        weights_bytes: usage.packed_bytes as u64,
+        experts_used: [usage.stacked_used, usage.stacked],
+    })
+}
+
+/// Images `first..` whose patches differ in colour, around a colour of the image's own, so that routers of tokens and of
+/// images have something to tell apart.
+fn synthetic(config: &ModelConfig, first: usize, count: usize) -> Vec<f32> {
+    let (size, channels, patch) = (config.image_size, config.channels, config.patch_size);
+    // A number in [−1, 1] that looks random.
+    let drawn = |numbers: [usize; 3]| {
+        let mixed = numbers.iter().fold(17_u32, |mixed, number| {
+            (mixed ^ *number as u32).wrapping_mul(0x9e37_79b1).rotate_left(13)
+        });
+        f64::from(mixed) as f32 / (u32::MAX as f32 / 2.0) - 1.0
+    };
+    let value = |image: usize, i: usize| {
+        let (row, col, channel) = (i / channels / size, i / channels % size, i % channels);
+        let cell = row / patch * size + col / patch + 1;
+        let texture = if (row + col) % 3 == 0 { 0.1 } else { -0.1 };
+        0.3 * drawn([image, 0, channel]) + 0.6 * drawn([image, cell, channel]) + texture
+    };
+    let pixels = config.image_pixels();
+    (first..first + count).flat_map(|image| (0..pixels).map(move |i| value(image, i))).collect()
+}
+
+fn print(found: &[Latency]) {
+    let head = [
+        "model",
+        "routed",
+        "batch",
+        "MFLOP/image",
+        "ms/image",
+        "least–most",
+        "÷ dense",
+        "weights MB",
+        "file MB",
+        "resident MB",
+        "peak MB",
+        "experts' layers",
+    ];
+    let mut rows = vec![cells(head)];
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    for own in found {
+        let is_dense =
+            |l: &&Latency| l.size == own.size && l.batch == own.batch && l.routed == ROUTED[0];
+        let dense = found.iter().find(is_dense).map_or(f64::NAN, |dense| dense.milliseconds);
+        let [low, high] = own.milliseconds_range;
+        let [used, all] = own.experts_used;
+        rows.push(vec![
+            own.size.clone(),
+            own.routed.clone(),
+            own.batch.to_string(),
+            format!("{:.1}", own.flops / 1e6),
+            format!("{:.3}", own.milliseconds),
+            format!("{low:.3}–{high:.3}"),
+            format!("{:.2}", own.milliseconds / dense),
+            megabytes(own.weights_bytes),
+            megabytes(own.file_bytes),
+            megabytes(own.resident_bytes),
+            megabytes(own.peak_bytes),
+            if all == 0 { "–".into() } else { format!("{used} of {all}") },
+        ]);
+    }
+    say_aligned(&rows);
+    say!(
+        "median of {ROUNDS} processes in turn, {} threads; memory after the first batch; weights: as they are \
+         packed for products",
+        rayon::current_num_threads()
+    );
+}
+
+/// Puts what was found beside what was found before of other sizes, and draws all of it.
+fn write(out: &Path, found: Vec<Latency>) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
+    let path = out.join("infer.jsonl");
+    let mut all: Vec<Latency> = match std::fs::read_to_string(&path) {
+        Ok(text) => text
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("`{}`: expected lines of this command", path.display()))?,
+        Err(_) => Vec::new(),
+    };
+    all.retain(|old| found.iter().all(|new| new.size != old.size));
+    all.extend(found);
+    all.sort_by_key(|latency| SIZES.iter().position(|size| *size == latency.size));
+    let lines = all.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    write_atomic(&path, |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
+    let svg = latency_svg(&all)?;
+    let picture = out.join("infer.svg");
+    write_atomic(&picture, |file| file.write_all(svg.as_bytes()))?;
+    say!("wrote {} and {}", path.display(), picture.display());
+    Ok(())
+}

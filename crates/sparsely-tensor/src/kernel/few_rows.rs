@@ -1,0 +1,128 @@
+//! The f32 product of a few rows: the right factor is read once, where it lies.
+//!
+//! With so few rows the time is that of reading weights from memory, and packing them would read and
+//! write them once more. Each element of the result is the same chain of fused multiply-adds as in
+//! [`super::product`], so a row has the same bits.
+
+use super::elementwise::{activate, activate_backward, add_slice};
+use super::gemm::{Finish, Left, MatMut, MatRef, Right, Start};
+use super::isa::simd;
+use super::scratch::with_scratch;
+
+/// Most rows for which packing costs more than it gives.
+pub(super) const FEW: usize = 6;
+
+/// Rows of the right factor that are read side by side.
+const TOGETHER: usize = 4;
+
+/// Whether this is how to compute a product of `m` rows with `right`.
+pub(super) fn fits(m: usize, right: &Right<'_>) -> bool {
+    m <= FEW && right.panels().is_none() && right.values().col_stride() == 1
+}
+
+/// `dst = finish(start + act(a)·b)`, summed in blocks of `block` of the inner dimension.
+pub(super) fn compute(
+    mut dst: MatMut<'_>,
+    start: Start<'_>,
+    left: Left<'_>,
+    right: MatRef<'_>,
+    (block, finish): (usize, Finish<'_>),
+) {
+    let (m, k, n) = (dst.nrows(), left.values.ncols(), dst.ncols());
+    with_scratch(m * (2 * k + n), |scratch| {
+        let (x, rest) = scratch.split_at_mut(m * k);
+        let (raw, sums) = rest.split_at_mut(m * k);
+        for (i, raw) in raw.chunks_mut(k).enumerate() {
+            for (p, raw) in raw.iter_mut().enumerate() {
+                *raw = left.values[(i, p)];
+            }
+        }
+        activate(left.act, raw, x);
+        for k0 in (0..k).step_by(block) {
+            let k1 = (k0 + block).min(k);
+            sums.fill(0.0);
+            add_block(sums, x, right, [k0, k1]);
+            let start = if k0 == 0 { start } else { Start::Output };
+            for (i, sums) in sums.chunks_mut(n).enumerate() {
+                add_start(sums, start, &dst, i);
+                for (j, sum) in sums.iter().enumerate() {
+                    dst[(i, j)] = *sum;
+                }
+            }
+        }
+        if let Finish::Slope { act, at } = finish {
+            for i in 0..m {
+                for j in 0..n {
+                    let mut d = [dst[(i, j)]];
+                    activate_backward(act, &[at[(i, j)]], &mut d);
+                    dst[(i, j)] = d[0];
+                }
+            }
+        }
+    });
+}
+
+/// `sums += x[:, k0..k1]·right[k0..k1, :]`.
+fn add_block(sums: &mut [f32], x: &[f32], right: MatRef<'_>, [k0, k1]: [usize; 2]) {
+    let (k, n) = (right.nrows(), right.ncols());
+    let row = |p: usize| right.row(p).try_as_row_major().expect("contiguous").as_slice();
+    let mut p = k0;
+    while p + TOGETHER <= k1 {
+        let rows = [row(p), row(p + 1), row(p + 2), row(p + 3)];
+        for (x, sums) in x.chunks(k).zip(sums.chunks_mut(n)) {
+            four(sums, rows, [x[p], x[p + 1], x[p + 2], x[p + 3]]);
+        }
+        p += TOGETHER;
+    }
+    for p in p..k1 {
+        for (x, sums) in x.chunks(k).zip(sums.chunks_mut(n)) {
+            one(sums, row(p), x[p]);
+        }
+    }
+}
+
+/// Adds what the product is added to, in the order of the tiles of [`super::product`].
+fn add_start(sums: &mut [f32], start: Start<'_>, dst: &MatMut<'_>, i: usize) {
+    match start {
+        Start::Zero => {}
+        Start::Output => {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum += dst[(i, j)];
+            }
+        }
+        Start::Terms { bias, residual } => {
+            if let Some(bias) = bias {
+                add_slice(sums, bias);
+            }
+            if let Some(residual) = residual {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum += residual[(i, j)];
+                }
+            }
+        }
+    }
+}
+
+simd! {
+    /// `sums += Σ x·rows`, row after row.
+    fn four<I>(sums: &mut [f32], rows: [&[f32]; 4], x: [f32; 4]) {
+        let n = sums.len();
+        let [a, b, c, d] = rows;
+        let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+        for j in 0..n {
+            let mut sum = I::fma(x[0], a[j], sums[j]);
+            sum = I::fma(x[1], b[j], sum);
+            sum = I::fma(x[2], c[j], sum);
+            sums[j] = I::fma(x[3], d[j], sum);
+        }
+    }
+}
+
+simd! {
+    /// `sums += x·row`.
+    fn one<I>(sums: &mut [f32], row: &[f32], x: f32) {
+        for (sum, row) in sums.iter_mut().zip(row) {
+            *sum = I::fma(x, *row, *sum);
+        }
+    }
+}
