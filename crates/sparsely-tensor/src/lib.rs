@@ -27,6 +27,7 @@
 mod buffer;
 mod error;
 mod kernel;
+mod mapped;
 mod ops;
 pub mod optim;
 mod shape;
@@ -37,6 +38,7 @@ pub use buffer::{Buffer, DType, Pool};
 pub use error::{Error, Result};
 pub use kernel::count::macs;
 pub use kernel::elementwise::Activation;
+pub use mapped::MappedFile;
 pub use ops::{CrossEntropy, GroupedWeights, RowGroups, Sinkhorn, SparseTransport, Spread};
 pub use shape::Shape;
 pub use slab::{Layout, Param, Slab, View};
