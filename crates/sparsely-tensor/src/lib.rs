@@ -39,7 +39,10 @@ pub use error::{Error, Result};
 pub use kernel::count::macs;
 pub use kernel::elementwise::Activation;
 pub use mapped::MappedFile;
-pub use ops::{CrossEntropy, GroupedWeights, RowGroups, Sinkhorn, SparseTransport, Spread};
+pub use ops::{
+    Attention, AttentionMask, CrossEntropy, Distances, GroupedWeights, Rotary, Routes, RowGroups,
+    Sinkhorn, SparseTransport, Spread,
+};
 pub use shape::Shape;
 pub use slab::{Layout, Param, Slab, View};
 pub use tape::{Tape, Var};

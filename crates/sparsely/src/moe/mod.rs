@@ -28,6 +28,6 @@ pub use loss::{gshard_loss, importance_loss, load_loss, z_loss};
 pub use mixture::Mixture;
 pub use router::{LossWeights, RouterConfig, TokenChoiceConfig};
 pub use routing::{Mixing, Routing};
-pub use sigma::{SigmaGate, SigmaMoeConfig};
+pub use sigma::{SigmaGate, SigmaMoe, SigmaMoeConfig, dropped};
 pub use stats::RouterStats;
 pub use subset::Subset;

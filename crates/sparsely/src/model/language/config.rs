@@ -1,6 +1,5 @@
 //! A language model as a value.
 
-use crate::Result;
 use crate::attention::AttentionConfig;
 use crate::moe::{Capacity, MoeConfig, RouterConfig, SigmaMoeConfig, TokenChoiceConfig};
 use serde::{Deserialize, Serialize};
@@ -131,13 +130,5 @@ impl LanguageConfig {
             block
         };
         (0..self.depth).map(block).collect()
-    }
-
-    /// Checks the whole of it.
-    ///
-    /// # Errors
-    /// All problems at once.
-    pub fn validate(&self) -> Result<()> {
-        Ok(())
     }
 }
