@@ -63,10 +63,7 @@ impl Progress {
         let mut text =
             format!("loss {:.4}  {rate:.0} {}/s", self.loss.unwrap_or(report.loss), self.unit);
         if !report.stats.is_empty() {
-            let mean = |f: fn(&RouterStats) -> f64| {
-                report.stats.iter().map(|(_, stats)| f(stats)).sum::<f64>()
-                    / report.stats.len() as f64
-            };
+            let mean = |of| report.mean(of).unwrap_or(0.0);
             text += &format!(
                 "  imbalance {:.2}  entropy {:.2}  dropped {:.1} %",
                 mean(RouterStats::imbalance),

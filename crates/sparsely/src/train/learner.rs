@@ -37,6 +37,14 @@ pub struct StepReport {
     pub stats: Vec<(usize, RouterStats)>,
 }
 
+impl StepReport {
+    /// The mean of what the routers did, if there are any.
+    pub fn mean(&self, of: fn(&RouterStats) -> f64) -> Option<f64> {
+        let values = self.stats.iter().map(|(_, stats)| of(stats));
+        (!self.stats.is_empty()).then(|| values.sum::<f64>() / self.stats.len() as f64)
+    }
+}
+
 impl Learner {
     /// Fresh parameters in a run of `total_steps`.
     pub fn new(params: Slab, config: TrainConfig, total_steps: u64) -> Learner {

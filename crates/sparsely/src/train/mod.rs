@@ -1,6 +1,7 @@
 //! The training loop and what it is told.
 
 mod config;
+pub mod language;
 mod learner;
 mod preset;
 mod run;

@@ -1,5 +1,6 @@
 //! Runs on images.
 
+use super::language::is_language;
 use super::run::{self, Run};
 use super::task::{Beginning, Task};
 use super::{Learner, Observer, Outcome, RunConfig, StepReport, TrainConfig, Trainer};
@@ -131,6 +132,10 @@ impl RunConfig {
     /// # Errors
     /// If it is not a configuration.
     pub fn from_toml(text: &str, path: &Path) -> Result<RunConfig> {
+        if is_language(text) {
+            let got = "one on text (sparsely eval, score and generate take it)";
+            return Err(Error::format(path, "the configuration of a run on images", got));
+        }
         toml::from_str(text)
             .map_err(|e| Error::format(path, "the configuration of a run", e.message()))
     }
@@ -264,10 +269,7 @@ impl Task for Images {
 }
 
 fn line(report: &StepReport, batch_size: usize, seconds: f64) -> serde_json::Value {
-    let mean = |f: fn(&RouterStats) -> f64| {
-        let values: Vec<f64> = report.stats.iter().map(|(_, stats)| f(stats)).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-    };
+    let mean = |of| report.mean(of);
     let errors = report.stats.iter().filter_map(|(_, stats)| stats.marginal_error);
     let worst = errors.reduce(f64::max);
     json!({

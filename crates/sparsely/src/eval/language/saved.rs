@@ -36,8 +36,8 @@ impl SavedLanguageModel {
     /// If a file is missing or damaged, or parameters do not fit the configuration.
     pub fn load(folder: &RunFolder) -> Result<(SavedLanguageModel, LanguageModel, Slab)> {
         let saved = folder.load_model()?;
-        let description: SavedLanguageModel = serde_json::from_value(saved.json.clone())
-            .map_err(|e| {
+        let description: SavedLanguageModel =
+            serde_json::from_value(saved.json.clone()).map_err(|e| {
                 Error::format(&saved.path, "a description of a language model", e.to_string())
             })?;
         let (model, layout) = LanguageModel::new(&description.model)?;

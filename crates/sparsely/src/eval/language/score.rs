@@ -90,7 +90,8 @@ pub fn read_items(path: &Path) -> Result<Vec<Item>> {
             continue;
         }
         let wrong = |got: &str| {
-            let expected = r#"{"good": …, "bad": …} or {"context": …, "choices": […], "answer": i}"#;
+            let expected =
+                r#"{"good": …, "bad": …} or {"context": …, "choices": […], "answer": i}"#;
             Error::format(path, expected, format!("{got} in line {}", number + 1))
         };
         let item: Item = serde_json::from_str(&line).map_err(|_| wrong("something else"))?;
@@ -173,7 +174,8 @@ impl Accuracy {
         let (count, share) = (n as f64, right as f64 / n as f64);
         let shrink = 1.0 + z * z / count;
         let middle = (share + z * z / (2.0 * count)) / shrink;
-        let half = z / shrink * (share * (1.0 - share) / count + (z / (2.0 * count)).powi(2)).sqrt();
+        let half =
+            z / shrink * (share * (1.0 - share) / count + (z / (2.0 * count)).powi(2)).sqrt();
         Accuracy { n, right, share, interval: [(middle - half).max(0.0), (middle + half).min(1.0)] }
     }
 }
