@@ -96,3 +96,7 @@ fn text_leaf(path: &Path, schema: &SchemaDescriptor, name: &str) -> Result<usize
         Error::format(path, expected, all_columns(schema))
     })
 }
+
+#[cfg(test)]
+#[path = "texts_tests.rs"]
+mod tests;
