@@ -1,6 +1,6 @@
 //! Small glue: sums of losses, constants added, elements picked.
 
-use crate::kernel::elementwise::{add_slice, dot, scale};
+use crate::kernel::elementwise::{add_slice, scale};
 use crate::slab::Param;
 use crate::tape::{Tape, Var, Write};
 use crate::{Error, Result, Shape};
@@ -105,7 +105,9 @@ impl<'t> Var<'t> {
         tape.record(out, move |backward, mut dy| {
             // Sums of fixed pieces in order, in f64.
             let tasks = x.value.as_f32().par_chunks(TASK).zip(dy.as_f32().par_chunks(TASK));
-            let sums: Vec<f64> = tasks.map(|(x, dy)| f64::from(dot(x, dy))).collect();
+            let product = |(x, dy): (&f32, &f32)| f64::from(*x) * f64::from(*dy);
+            let sums: Vec<f64> =
+                tasks.map(|(x, dy)| x.iter().zip(dy).map(product).sum()).collect();
             backward.param_grad(&s)[0] += sums.iter().sum::<f64>() as f32;
             scale_all(dy.as_f32_mut(), backward.params.view(&s)[0]);
             backward.give(x.grad, dy);
