@@ -137,7 +137,7 @@ fn rows_are_contiguous_and_blocks_follow_one_another() {
     assert_eq!(again, streams.block_at(&corpus.train, 0));
     let error = Streams::new(&corpus.train, 4, 100).unwrap_err().to_string();
     assert!(
-        error.contains("a training text of at least 401 tokens, 4 rows of a block of 100"),
+        error.contains("training text: expected at least 401 tokens, 4 rows of a block of 100"),
         "{error}"
     );
 }

@@ -32,11 +32,11 @@ impl Streams {
         let row = tokens.len().saturating_sub(1) / batch.max(1);
         if row < block || batch == 0 || block == 0 {
             let rows = format!("{batch} rows of a block of {block} tokens");
-            return Err(Error::format(
-                tokens.path(),
-                format!("a training text of at least {} tokens, {rows}", batch * block + 1),
-                format!("{}: set train.batch_size or model.context", tokens.len()),
-            ));
+            return Err(Error::Argument {
+                op: "training text",
+                expected: format!("at least {} tokens, {rows}", batch * block + 1),
+                got: format!("{}: set train.batch_size or model.context", tokens.len()),
+            });
         }
         Ok(Streams { batch, block, row })
     }

@@ -12,6 +12,8 @@ use crate::train::{Optimizer, Schedule, Span, TrainConfig};
 
 /// Pieces of the paper's sub-word vocabularies.
 const PIECES: usize = 8000;
+/// Tokens of a look at the validation text that does not hold a short run up.
+const QUICK_LOOK: usize = 1 << 16;
 const XL: RelativePositions = RelativePositions::TransformerXl;
 const ROPE: RelativePositions = RelativePositions::Rope { fraction: 0.5 };
 
@@ -89,6 +91,9 @@ pub fn language_preset(name: &str) -> Option<LanguageRunConfig> {
         train: if is_mini { quick() } else { published(&class) },
         ..LanguageRunConfig::default()
     };
+    if is_mini {
+        run.eval.max_validation_tokens = Some(QUICK_LOOK);
+    }
     if !(is_mini || class == ENWIK8) {
         run.data.tokenizer = TokenizerConfig::Bpe { pieces: PIECES };
     }

@@ -81,12 +81,9 @@ pub fn resume(
 
 /// A folder for what is made before the run's own, on the same disk.
 fn temporary_beside(out: Option<&Path>, root: &Path) -> Result<tempfile::TempDir> {
-    let parent = match out.map(|out| out.parent().unwrap_or(out)) {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => root,
-    };
-    std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    let place = std::path::absolute(out.unwrap_or(root)).map_err(Error::io("read", root))?;
+    let mut parents = place.ancestors().skip(usize::from(out.is_some()));
+    let parent = parents.find(|parent| parent.is_dir()).unwrap_or(Path::new("."));
     let folder = tempfile::Builder::new().prefix(".text.").suffix(".tmp").tempdir_in(parent);
     folder.map_err(Error::io("write", parent))
 }
