@@ -64,12 +64,12 @@ impl Progress {
             format!("loss {:.4}  {rate:.0} {}/s", self.loss.unwrap_or(report.loss), self.unit);
         if !report.stats.is_empty() {
             let mean = |of| report.mean(of).unwrap_or(0.0);
-            text += &format!(
-                "  imbalance {:.2}  entropy {:.2}  dropped {:.1} %",
-                mean(RouterStats::imbalance),
-                mean(RouterStats::entropy),
-                100.0 * mean(RouterStats::dropped_share)
-            );
+            text += &format!("  imbalance {:.2}", mean(RouterStats::imbalance));
+            // Not every router tells it.
+            if let Some(entropy) = report.mean(RouterStats::entropy).filter(|mean| *mean > 0.0) {
+                text += &format!("  entropy {entropy:.2}");
+            }
+            text += &format!("  dropped {:.1} %", 100.0 * mean(RouterStats::dropped_share));
         }
         text
     }

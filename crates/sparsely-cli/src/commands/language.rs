@@ -128,12 +128,12 @@ pub(super) fn eval(args: &EvalArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for router in &evaluation.routers {
+        let entropy = router.entropy.map_or(String::new(), |nats| format!(" entropy {nats:.2},"));
         say!(
-            "block {} {}: imbalance {:.2}, entropy {:.2}, load {:?}",
+            "block {} {}: imbalance {:.2},{entropy} load {:?}",
             router.block,
             router.side,
             router.imbalance,
-            router.entropy,
             router.asked
         );
     }

@@ -162,7 +162,8 @@ fn damaged_files_of_a_run_on_text_are_one_line() {
     // Another tokenizer of as many pieces.
     let other = folder.path().join("other");
     let text = folder.path().join("other.txt");
-    fs::write(&text, "Something else altogether, quite another matter! ".repeat(60)).unwrap();
+    let another = |i: usize| format!("Something else altogether, matter number {}! ", i * 7919);
+    fs::write(&text, (0..100).map(another).collect::<String>()).unwrap();
     let output = train_tiny(&other, &text, &pieces);
     assert!(output.status.success(), "{}", stderr(&output));
     fs::copy(other.join("tokenizer.json"), out.join("tokenizer.json")).unwrap();

@@ -44,8 +44,9 @@ pub struct PartLoad {
     pub side: &'static str,
     /// Largest load over mean load.
     pub imbalance: f64,
-    /// Mean entropy of a token's gates in nats.
-    pub entropy: f64,
+    /// Mean entropy of a token's gates in nats, where the router tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entropy: Option<f64>,
     /// How often each expert was asked; in attention head after head.
     pub asked: Vec<u64>,
 }
@@ -146,7 +147,7 @@ impl From<&RoutedPart> for PartLoad {
                 Side::Mlp => "mlp",
             },
             imbalance: part.stats.imbalance(),
-            entropy: part.stats.entropy(),
+            entropy: Some(part.stats.entropy()).filter(|entropy| *entropy > 0.0),
             asked: part.stats.asked_e.clone(),
         }
     }

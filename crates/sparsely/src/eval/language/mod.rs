@@ -16,3 +16,6 @@ pub use likelihood::{ScoredText, log_probabilities};
 pub use sample::Sampling;
 pub use saved::SavedLanguageModel;
 pub use score::{Accuracy, Item, ItemScore, Scores, read_items, score};
+
+#[cfg(test)]
+mod tests;

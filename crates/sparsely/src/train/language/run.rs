@@ -179,7 +179,7 @@ impl Task for Text {
             "grad_norm": report.grad_norm,
             "tokens_per_second": self.step_tokens() as f64 / seconds,
             "imbalance": report.mean(RouterStats::imbalance),
-            "router_entropy": report.mean(RouterStats::entropy),
+            "router_entropy": report.mean(RouterStats::entropy).filter(|mean| *mean > 0.0),
             "dropped_share": report.mean(RouterStats::dropped_share),
         })
     }
