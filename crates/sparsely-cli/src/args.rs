@@ -1,10 +1,12 @@
 //! What can be typed.
 
 mod cost;
+mod language;
 mod mobile;
 mod sweep;
 
 pub(crate) use cost::{ClusterArgs, CostArgs, PaperArg};
+pub(crate) use language::{GenerateArgs, ScoreArgs};
 pub(crate) use mobile::{GroupingArgs, MethodArg, MobileArgs, SuperclassesArgs};
 pub(crate) use sweep::{BudgetArgs, SweepArgs};
 
@@ -36,6 +38,10 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Name what is in images
     Predict(PredictArgs),
+    /// How often a language model finds the right one of several texts likeliest
+    Score(ScoreArgs),
+    /// Write on from a prompt with a language model
+    Generate(GenerateArgs),
     /// Logits of an array of images, for comparison with other implementations: routed in the
     /// groups and with the capacity that the model was trained with, unless flags say otherwise
     Logits(LogitsArgs),
@@ -55,11 +61,12 @@ pub(crate) enum Command {
 #[derive(ClapArgs)]
 pub(crate) struct TrainArgs {
     /// What to train: `digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` and a size such as `ti4`, `s32` or
-    /// `6x96/4`
+    /// `6x96/4`; or a language model such as `switchhead-1m` (docs/language.md lists them)
     #[arg(long, default_value = "digits", conflicts_with = "resume")]
     pub(crate) preset: String,
-    /// `digits`, or a folder: IDX files, Parquet files, or one sub-folder of images per class
-    #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]
+    /// `digits`, or a folder: IDX files, Parquet files, or one sub-folder of images per class. For language
+    /// models `austen`, a text file, a Parquet file, or a folder of either
+    #[arg(long, value_name = "PATH", conflicts_with = "resume")]
     pub(crate) data: Option<String>,
     /// Where the run goes [default: the next number in runs/]
     #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]

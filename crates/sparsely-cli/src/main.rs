@@ -74,6 +74,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Mobile(args) => commands::mobile::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
+        Command::Score(args) => commands::score::run(&args),
+        Command::Generate(args) => commands::generate::run(&args),
         Command::Logits(args) => commands::logits::run(&args),
         Command::Cost(args) => commands::cost::run(&args),
         Command::Import(args) => commands::import::run(&args.format),

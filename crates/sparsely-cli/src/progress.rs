@@ -1,10 +1,8 @@
 //! What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sparsely::data::Dataset;
-use sparsely::eval::Evaluation;
 use sparsely::moe::RouterStats;
-use sparsely::train::{Observer, RunConfig, StepReport};
+use sparsely::train::{Beginning, Observer, StepReport};
 use std::cell::Cell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -17,7 +15,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     folder: PathBuf,
-    batch_size: usize,
+    step_size: usize,
+    unit: &'static str,
     steps: [u64; 2],
     begin: Instant,
     last_line: Instant,
@@ -30,7 +29,8 @@ impl Progress {
         Progress {
             bar: None,
             folder: PathBuf::new(),
-            batch_size: 0,
+            step_size: 0,
+            unit: "images",
             steps: [0, 0],
             begin: now,
             last_line: now,
@@ -59,19 +59,17 @@ impl Progress {
 
     fn describe(&self, report: &StepReport) -> String {
         let done = report.step + 1 - self.steps[0];
-        let rate = done as f64 * self.batch_size as f64 / self.begin.elapsed().as_secs_f64();
-        let mut text = format!("loss {:.4}  {rate:.0} images/s", self.loss.unwrap_or(report.loss));
+        let rate = done as f64 * self.step_size as f64 / self.begin.elapsed().as_secs_f64();
+        let mut text =
+            format!("loss {:.4}  {rate:.0} {}/s", self.loss.unwrap_or(report.loss), self.unit);
         if !report.stats.is_empty() {
-            let mean = |f: fn(&RouterStats) -> f64| {
-                report.stats.iter().map(|(_, stats)| f(stats)).sum::<f64>()
-                    / report.stats.len() as f64
-            };
-            text += &format!(
-                "  imbalance {:.2}  entropy {:.2}  dropped {:.1} %",
-                mean(RouterStats::imbalance),
-                mean(RouterStats::entropy),
-                100.0 * mean(RouterStats::dropped_share)
-            );
+            let mean = |of| report.mean(of).unwrap_or(0.0);
+            text += &format!("  imbalance {:.2}", mean(RouterStats::imbalance));
+            // Not every router tells it.
+            if let Some(entropy) = report.mean(RouterStats::entropy).filter(|mean| *mean > 0.0) {
+                text += &format!("  entropy {entropy:.2}");
+            }
+            text += &format!("  dropped {:.1} %", 100.0 * mean(RouterStats::dropped_share));
         }
         text
     }
@@ -96,22 +94,17 @@ impl Progress {
 }
 
 impl Observer for Progress {
-    fn begin(&mut self, config: &RunConfig, dataset: &Dataset, folder: &Path, from: u64, to: u64) {
-        say!("{dataset}");
-        let (size, patch) = (config.model.image_size, config.model.patch_size);
-        if !size.is_multiple_of(patch) {
-            eprintln!(
-                "sparsely: patches of {patch} do not divide images of {size}×{size}: the last {} rows and \
-                 columns of pixels are not seen",
-                size % patch
-            );
+    fn begin(&mut self, run: &Beginning, folder: &Path, from: u64, to: u64) {
+        say!("{}", run.data);
+        if let Some(notice) = &run.notice {
+            eprintln!("sparsely: {notice}");
         }
         say!("run {}", folder.display());
         if from > 0 {
             say!("resumed after step {from} of {to}");
         }
         self.folder = folder.to_path_buf();
-        self.batch_size = config.train.batch_size;
+        (self.step_size, self.unit) = (run.step_size, run.unit);
         self.steps = [from, to];
         self.begin = Instant::now();
         self.last_line = self.begin;
@@ -135,14 +128,12 @@ impl Observer for Progress {
         }
     }
 
-    fn validated(&mut self, step: u64, evaluation: &Evaluation, is_best: bool) {
+    fn validated(&mut self, step: u64, found: &str, is_best: bool) {
         if self.bar.is_none() && !is_best && step != self.steps[1] {
             return;
         }
         self.say(&format!(
-            "step {step}  validation top-1 {:.1} %  loss {:.4}{}",
-            100.0 * evaluation.top1,
-            evaluation.loss,
+            "step {step}  validation {found}{}",
             if is_best { "  (best so far, saved)" } else { "" }
         ));
     }

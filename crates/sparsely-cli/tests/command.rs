@@ -10,6 +10,10 @@ mod cost;
 mod dial;
 #[path = "command/interruption.rs"]
 mod interruption;
+#[path = "command/language.rs"]
+mod language;
+#[path = "command/language_bad_input.rs"]
+mod language_bad_input;
 #[path = "command/mobile.rs"]
 mod mobile;
 #[path = "command/study.rs"]

@@ -41,7 +41,10 @@ pub use error::{Error, Result};
 pub use kernel::count::macs;
 pub use kernel::elementwise::Activation;
 pub use mapping::Mapping;
-pub use ops::{CrossEntropy, GroupedWeights, RowGroups, Sinkhorn, SparseTransport, Spread};
+pub use ops::{
+    Attention, AttentionMask, CrossEntropy, Distances, GroupedWeights, Rotary, Routes, RowGroups,
+    Sinkhorn, SparseTransport, Spread,
+};
 pub use packed::{PackedSlab, Params, Place, Usage};
 pub use shape::Shape;
 pub use slab::{Layout, Param, Slab, View};

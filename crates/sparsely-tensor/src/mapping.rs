@@ -12,6 +12,7 @@ const AROUND: usize = 64 << 10;
 
 /// A file that is read where it lies. It must not be written or cut while it is mapped: whoever replaces it
 /// renames another file over it, as this project does, and the mapping keeps the old one.
+#[derive(Debug)]
 pub struct Mapping {
     map: Mmap,
     path: PathBuf,

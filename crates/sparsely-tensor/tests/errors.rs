@@ -168,8 +168,9 @@ fn grouped_linear() {
         let expected = "row groups among others: expected 2 ascending indices below 5, got ";
         says(two.among(indices, 5), &format!("{expected}{told}"));
     }
-    let weights = GroupedWeights { w: wrong.named("stack"), b: wrong.named("stack of biases") };
-    let no_stack = GroupedWeights { w: wrong.named("stack"), b: wrong.named("row of 5") };
+    let weights =
+        GroupedWeights { w: wrong.named("stack"), b: Some(wrong.named("stack of biases")) };
+    let no_stack = GroupedWeights { w: wrong.named("stack"), b: Some(wrong.named("row of 5")) };
     let x = zeros(&tape, [3, 3]);
     says(
         x.gather_linear(&weights, &one),

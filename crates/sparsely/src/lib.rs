@@ -15,7 +15,7 @@
 //! # Floors
 //!
 //! A module imports only from floors below its own (a test holds that):
-//! `error rng` · `nn` · `moe attention` · `model data superclass` · `checkpoint` · `eval cost` · `train` · `study`.
+//! `error rng` · `nn` · `moe` · `attention` · `model data superclass` · `checkpoint` · `eval cost` · `train` · `study`.
 
 pub mod attention;
 pub mod checkpoint;

@@ -34,6 +34,8 @@ pub enum Purpose {
     EvalOrder = 8,
     /// Starts of a clustering of classes, and random groups; the counter is the start.
     SuperClasses = 9,
+    /// Tokens that a language model writes; the counter is the token's place in the answer.
+    Sampling = 10,
 }
 
 /// The generator for `purpose` at `counter` (a step, an epoch, an index) under `seed`.

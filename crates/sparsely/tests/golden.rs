@@ -1,11 +1,14 @@
 //! Numbers of the reference implementation, run on small models, against the library's own.
 //!
-//! `SPARSELY_GOLDEN=FOLDER` tests the cases of another folder, packed or not.
+//! `SPARSELY_GOLDEN=FOLDER` tests the cases of another folder, packed or not: its own, and those of its
+//! folders `vision` and `language`.
 
 #[path = "golden/agreement.rs"]
 mod agreement;
 #[path = "golden/case.rs"]
 mod case;
+#[path = "golden/language/mod.rs"]
+mod language;
 #[path = "golden/losses.rs"]
 mod losses;
 #[path = "golden/native.rs"]
@@ -47,6 +50,26 @@ fn golden_bf16_cases_agree_where_nothing_is_rounded() {
     let is_committed = std::env::var_os("SPARSELY_GOLDEN").is_none();
     agreement.require(checked > 0 || !is_committed, || "no case was compared".into());
     agreement.finish();
+}
+
+#[test]
+fn golden_language_cases_agree_with_the_reference() {
+    let mut agreement = Agreement::default();
+    let checked = language::compare(&mut agreement);
+    println!("checked {checked}");
+    let is_committed = std::env::var_os("SPARSELY_GOLDEN").is_none();
+    agreement.require(checked > 0 || !is_committed, || "no case was compared".into());
+    agreement.finish();
+}
+
+#[test]
+fn golden_language_routers_start_alike() {
+    all_agree(language::compare_routers);
+}
+
+#[test]
+fn golden_balancing_losses_of_attention_heads() {
+    all_agree(language::compare_balancing_losses);
 }
 
 #[test]

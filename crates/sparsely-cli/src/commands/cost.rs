@@ -6,11 +6,12 @@ mod plan;
 
 use super::dial;
 use crate::args::CostArgs;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sparsely::checkpoint::RunFolder;
 use sparsely::config::overlay::apply_set;
 use sparsely::model::ModelConfig;
 use sparsely::moe::Dial;
+use sparsely::train::language::language_preset;
 use sparsely::train::{RunConfig, preset};
 use std::path::Path;
 use std::process::ExitCode;
@@ -52,6 +53,9 @@ impl Subject {
 
 /// A run's configuration, or a preset's.
 fn named(name: &str) -> Result<RunConfig> {
+    if language_preset(name).is_some() {
+        bail!("`{name}` is a language model: `--paper switchhead` tells what its kind costs");
+    }
     let path = Path::new(name);
     match (RunFolder::open(path), preset(name)) {
         (Ok(folder), _) => Ok(RunConfig::from_toml(&folder.config()?, &folder.config_path())?),

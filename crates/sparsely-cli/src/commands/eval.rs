@@ -1,5 +1,6 @@
 //! `sparsely eval`.
 
+use super::language::{self, is_language_run};
 use super::{Trained, dial, sweep};
 use crate::args::{EvalArgs, SplitArg};
 use anyhow::{Result, bail};
@@ -9,6 +10,9 @@ use sparsely::eval::{Evaluation, SavedModel, evaluate};
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
+    if is_language_run(&args.run)? {
+        return language::eval(args);
+    }
     let mut trained = Trained::open(&args.run)?;
     let Trained { config, saved, model, .. } = &mut trained;
     if let Some(data) = &args.data {

@@ -7,13 +7,11 @@ use crate::args::StudyArgs;
 use crate::progress::Progress;
 use anyhow::{Result, bail};
 use sparsely::cost::forward_flops;
-use sparsely::data::Dataset;
-use sparsely::eval::Evaluation;
 use sparsely::study::{
     Folder, Observer, Plan, Request, Results, Stage, Study, all, execute, named, report,
     study_command, told,
 };
-use sparsely::train::{self, RunConfig, StepReport};
+use sparsely::train::{self, Beginning, StepReport};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -191,16 +189,16 @@ impl Observer for StudyProgress {
 }
 
 impl train::Observer for StudyProgress {
-    fn begin(&mut self, config: &RunConfig, dataset: &Dataset, folder: &Path, from: u64, to: u64) {
+    fn begin(&mut self, run: &Beginning, folder: &Path, from: u64, to: u64) {
         self.run = Progress::new();
-        self.run.begin(config, dataset, folder, from, to);
+        self.run.begin(run, folder, from, to);
     }
 
     fn step(&mut self, report: &StepReport) {
         self.run.step(report);
     }
 
-    fn validated(&mut self, step: u64, evaluation: &Evaluation, is_best: bool) {
-        self.run.validated(step, evaluation, is_best);
+    fn validated(&mut self, step: u64, found: &str, is_best: bool) {
+        self.run.validated(step, found, is_best);
     }
 }

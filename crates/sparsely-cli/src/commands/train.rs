@@ -1,5 +1,6 @@
 //! `sparsely train`.
 
+use super::language::{self, is_language_run};
 use crate::args::TrainArgs;
 use crate::progress::Progress;
 use crate::{ERROR, NO};
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use sparsely::config::overlay::apply_set;
 use sparsely::data::label_groups;
 use sparsely::superclass::SuperClassFile;
+use sparsely::train::language::language_preset;
 use sparsely::train::{Outcome, RunConfig, SuperClassLoss, preset, resume, start};
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,9 +16,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where runs without a folder of their own go.
-const ROOT: &str = "runs";
+pub(super) const ROOT: &str = "runs";
 
 pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
+    let is_language = match &args.resume {
+        Some(folder) => is_language_run(folder)?,
+        None => language_preset(&args.preset).is_some(),
+    };
+    if is_language {
+        return language::train(args);
+    }
     let stop = stop_on_signals()?;
     let mut progress = Progress::new();
     let outcome = match &args.resume {
@@ -32,12 +41,15 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
             say!("test top-1 {:.1} % (n={})", 100.0 * test.top1, test.n);
             Ok(ExitCode::SUCCESS)
         }
-        Outcome::Stopped { step } => {
-            let folder = progress.folder().display();
-            say!("stopped after step {step}; go on with: sparsely train --resume {folder}");
-            Ok(ExitCode::from(NO))
-        }
+        Outcome::Stopped { step } => Ok(tell_stop(step, &progress)),
     }
+}
+
+/// Says how to go on.
+pub(super) fn tell_stop(step: u64, progress: &Progress) -> ExitCode {
+    let folder = progress.folder().display();
+    say!("stopped after step {step}; go on with: sparsely train --resume {folder}");
+    ExitCode::from(NO)
 }
 
 fn configure(args: &TrainArgs) -> Result<RunConfig> {

@@ -13,6 +13,7 @@ use crate::kernel::gemm::{
     Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product,
 };
 use crate::kernel::scratch::with_scratch;
+use crate::packed::Params;
 use crate::slab::Param;
 use crate::tape::{Tape, Var, Write};
 use crate::{Error, Result, Shape};
@@ -168,24 +169,37 @@ fn gather(x: &[f32], rows: &[u32], width: usize, out: &mut [f32]) {
     }
 }
 
-/// Stacked weights `[E, I, O]` with biases `[E, O]`.
+/// Stacked weights `[E, I, O]`, with biases `[E, O]` or without.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupedWeights {
     /// `[E, I, O]`.
     pub w: Param,
     /// `[E, O]`.
-    pub b: Param,
+    pub b: Option<Param>,
 }
 
 impl GroupedWeights {
     fn dims(&self, op: &'static str, groups: &RowGroups) -> Result<[usize; 3]> {
         let [e, i, o] = self.w.shape().dims(op)?;
-        if self.b.shape() != Shape::from([e, o]) || groups.num_groups() != e {
+        let b = self.b.map(|b| b.shape());
+        if b.is_some_and(|b| b != Shape::from([e, o])) || groups.num_groups() != e {
             let expected = format!("w [E, I, O], b [E, O] and E groups for w {:?}", self.w.shape());
-            let got = format!("b {:?}, {} groups", self.b.shape(), groups.num_groups());
+            let b = b.map_or("none".into(), |b| format!("{b:?}"));
+            let got = format!("b {b}, {} groups", groups.num_groups());
             return Err(Error::shape(op, expected, got));
         }
         Ok([e, i, o])
+    }
+
+    /// What the products of a group start from.
+    fn start<'p>(&self, params: Params<'p>, group: usize, o: usize) -> Start<'p> {
+        match &self.b {
+            None => Start::Zero,
+            Some(b) => {
+                let bias = Some(&params.view(b)[group * o..][..o]);
+                Start::Terms { bias, residual: None }
+            }
+        }
     }
 }
 
@@ -204,16 +218,15 @@ impl<'t> Var<'t> {
         let tape = self.tape;
         let n = groups.num_entries();
         let mut z = tape.take(n * o);
-        let (x, b) = (self.values(), tape.params().view(&weights.b));
+        let (x, params) = (self.values(), tape.params());
         let kernels = kernels(tape, &weights.w, groups)?;
         cut(groups.blocks(block_len(&kernels, n)), z.as_f32_mut(), o).into_par_iter().for_each(
             |(block, z)| {
                 let rows = &groups.rows[block.entries.clone()];
-                let bias = Some(&b[block.group * o..][..o]);
+                let start = weights.start(params, block.group, o);
                 with_scratch(rows.len() * i, |gathered| {
                     gather(x, rows, i, gathered);
                     let w = kernels[block.group].as_ref().expect("of each group with rows");
-                    let start = Start::Terms { bias, residual: None };
                     let gathered = mat(gathered, rows.len(), i).into();
                     product(mat_mut(z, rows.len(), o), start, gathered, w, Finish::None);
                 });
@@ -235,7 +248,8 @@ impl<'t> Var<'t> {
             }
             let dw = backward.param_grad(&weights.w);
             gather_backward_weights(&groups, [x.value.as_f32(), dz.as_f32()], dw, [i, o]);
-            let db = backward.param_grad(&weights.b);
+            let Some(b) = &weights.b else { return };
+            let db = backward.param_grad(b);
             db.par_chunks_mut(o).enumerate().for_each(|(group, db)| {
                 let Range { start, end } = groups.group(group);
                 dz.as_f32()[start * o..end * o].chunks(o).for_each(|row| add_slice(db, row));
@@ -270,13 +284,13 @@ impl<'t> Var<'t> {
         }
         let tape = self.tape;
         let mut y_n = tape.take(n * o);
-        let b = tape.params().view(&weights.b);
+        let params = tape.params();
         let kernels = kernels(tape, &weights.w, groups)?;
         let z = self.values();
         cut(groups.blocks(block_len(&kernels, n)), y_n.as_f32_mut(), o).into_par_iter().for_each(
             |(block, y)| {
                 let rows = block.entries.len();
-                let start = Start::Terms { bias: Some(&b[block.group * o..][..o]), residual: None };
+                let start = weights.start(params, block.group, o);
                 let w = kernels[block.group].as_ref().expect("of each group with rows");
                 let u = Left { values: mat(&z[block.entries.start * i..], rows, i), act };
                 product(mat_mut(y, rows, o), start, u, w, Finish::None);
@@ -303,13 +317,15 @@ impl<'t> Var<'t> {
             let mut dg = backward.pool.take(crate::DType::F32, n);
             scatter_backward_rows(
                 &ScatterSaved { act, groups: &groups, z: &z, gates: &gates },
-                [params.view(&weights.w), params.view(&weights.b), dy.as_f32()],
+                (params.view(&weights.w), weights.b.map(|b| params.view(&b)), dy.as_f32()),
                 [dz.as_f32_mut(), dg.as_f32_mut()],
                 [i, o],
             );
             let saved = ScatterSaved { act, groups: &groups, z: &z, gates: &gates };
             scatter_backward_weights(&saved, dy.as_f32(), backward.param_grad(&weights.w), [i, o]);
-            scatter_backward_biases(&saved, dy.as_f32(), backward.param_grad(&weights.b), o);
+            if let Some(b) = &weights.b {
+                scatter_backward_biases(&saved, dy.as_f32(), backward.param_grad(b), o);
+            }
             backward.give(z.grad, dz);
             backward.give(gates.grad, dg);
             backward.give(residual, dy);
@@ -412,7 +428,7 @@ struct ScatterSaved<'a> {
 /// du = dy_{row(n)} Wᵀ; dg_n = ⟨act(z_n), du⟩ + ⟨b, dy⟩; dz = g · du · act'(z).
 fn scatter_backward_rows(
     saved: &ScatterSaved<'_>,
-    [w, b, dy]: [&[f32]; 3],
+    (w, b, dy): (&[f32], Option<&[f32]>, &[f32]),
     [dz, dg]: [&mut [f32]; 2],
     [i, o]: [usize; 2],
 ) {
@@ -422,7 +438,8 @@ fn scatter_backward_rows(
     let dz_blocks = cut(groups.blocks(ROW_BLOCK), dz, i);
     dz_blocks.into_par_iter().zip(dg_blocks).for_each(|((block, dz), (_, dg))| {
         let rows = &groups.rows[block.entries.clone()];
-        let (w, b) = (&w[block.group * i * o..], &b[block.group * o..][..o]);
+        let w = &w[block.group * i * o..];
+        let b = b.map(|b| &b[block.group * o..][..o]);
         with_scratch(rows.len() * o + i, |scratch| {
             let (dy_n, u) = scratch.split_at_mut(rows.len() * o);
             gather(dy, rows, o, dy_n);
@@ -431,7 +448,7 @@ fn scatter_backward_rows(
             for (r, n) in block.entries.enumerate() {
                 let (z, du) = (&z[n * i..][..i], &mut dz[r * i..][..i]);
                 activate(act, z, u);
-                dg[r] = dot(u, du) + dot(b, &dy_n[r * o..][..o]);
+                dg[r] = dot(u, du) + b.map_or(0.0, |b| dot(b, &dy_n[r * o..][..o]));
                 activate_backward(act, z, du);
                 scale(du, gates[n]);
             }

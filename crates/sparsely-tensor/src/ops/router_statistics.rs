@@ -59,6 +59,15 @@ impl<'t> Var<'t> {
         Ok(self.scalar_with_slopes(total / g as f64, slopes))
     }
 
+    /// Σ m ln m with m = x / `count`, for sums x of shares over so many rows → one element. 0 ln 0 is 0.
+    pub fn negative_entropy(&self, count: usize) -> Var<'t> {
+        let share = |x: &f32| f64::from(*x) / count as f64;
+        let log = |m: f64| if m > 0.0 { m.ln() } else { 0.0 };
+        let total = self.values().iter().map(share).map(|m| m * log(m)).sum();
+        let slopes = self.values().iter().map(share).map(|m| (log(m) + 1.0) / count as f64);
+        self.scalar_with_slopes(total, slopes.collect())
+    }
+
     /// Σ c·x with fixed coefficients, one an element → one element.
     ///
     /// # Errors

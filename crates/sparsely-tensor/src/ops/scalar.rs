@@ -1,9 +1,18 @@
 //! Small glue: sums of losses, constants added, elements picked.
 
-use crate::kernel::elementwise::add_slice;
+use crate::kernel::elementwise::{add_slice, scale};
+use crate::slab::Param;
 use crate::tape::{Tape, Var, Write};
 use crate::{Error, Result, Shape};
+use rayon::prelude::*;
 use std::sync::Arc;
+
+/// Elements of a task.
+const TASK: usize = 1 << 14;
+
+fn scale_all(y: &mut [f32], factor: f32) {
+    y.par_chunks_mut(TASK).for_each(|y| scale(y, factor));
+}
 
 impl<'p> Tape<'p> {
     /// Σ weight · term over terms of one element each → one element.
@@ -78,6 +87,31 @@ impl<'t> Var<'t> {
             }
         });
         Ok(self.tape.var(self.shape, y, out))
+    }
+
+    /// s · x with a parameter s of one element.
+    ///
+    /// # Errors
+    /// If the parameter has more elements.
+    pub fn scaled(&self, s: &Param) -> Result<Var<'t>> {
+        if s.shape().len() != 1 {
+            return Err(Error::shape("scaled", "a single factor", format!("{:?}", s.shape())));
+        }
+        let tape = self.tape;
+        let mut y = tape.pool().copy_of(self.values());
+        scale_all(y.as_f32_mut(), tape.params().view(s)[0]);
+        let out = tape.grad_id();
+        let (x, s) = (self.clone_saved(), *s);
+        tape.record(out, move |backward, mut dy| {
+            // Sums of fixed pieces in order, in f64.
+            let tasks = x.value.as_f32().par_chunks(TASK).zip(dy.as_f32().par_chunks(TASK));
+            let product = |(x, dy): (&f32, &f32)| f64::from(*x) * f64::from(*dy);
+            let sums: Vec<f64> = tasks.map(|(x, dy)| x.iter().zip(dy).map(product).sum()).collect();
+            backward.param_grad(&s)[0] += sums.iter().sum::<f64>() as f32;
+            scale_all(dy.as_f32_mut(), backward.params.view(&s)[0]);
+            backward.give(x.grad, dy);
+        });
+        Ok(tape.var(self.shape, y, out))
     }
 
     /// x + c, with `values` repeated over the leading axes (noise, fixed positions).

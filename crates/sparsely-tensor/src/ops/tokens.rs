@@ -45,6 +45,42 @@ impl<'t> Var<'t> {
         Ok(tape.var(Shape::from([b, l + 1, d]), y, out))
     }
 
+    /// The rows of `after` behind those of each sequence: `[B, L, D]`, `[B, M, D]` → `[B, L+M, D]`.
+    ///
+    /// # Errors
+    /// If batch or width differ.
+    pub fn append(&self, after: &Var<'t>) -> Result<Var<'t>> {
+        let [b, l, d] = self.dims("append")?;
+        let [b_after, m, d_after] = after.dims("append")?;
+        if b != b_after || d != d_after {
+            let expected = format!("[{b}, M, {d}]");
+            return Err(Error::shape("append", expected, format!("{:?}", after.shape)));
+        }
+        let tape = self.tape;
+        let mut y = tape.take(b * (l + m) * d);
+        let sequences = y.as_f32_mut().chunks_mut(((l + m) * d).max(1)).enumerate();
+        sequences.for_each(|(i, y)| {
+            y[..l * d].copy_from_slice(&self.values()[i * l * d..(i + 1) * l * d]);
+            y[l * d..].copy_from_slice(&after.values()[i * m * d..(i + 1) * m * d]);
+        });
+        let out = tape.grad_id_if(&[self, after]);
+        let (x, after) = (self.grad, after.grad);
+        tape.record(out, move |backward, dy| {
+            for (to, [first, rows]) in [(x, [0, l]), (after, [l, m])] {
+                if to.is_none() {
+                    continue;
+                }
+                let mut dx = backward.pool.take(DType::F32, b * rows * d);
+                let sequences = dx.as_f32_mut().chunks_mut((rows * d).max(1));
+                for (dx, dy) in sequences.zip(dy.as_f32().chunks(((l + m) * d).max(1))) {
+                    dx.copy_from_slice(&dy[first * d..(first + rows) * d]);
+                }
+                backward.give(to, dx);
+            }
+        });
+        Ok(tape.var(Shape::from([b, l + m, d]), y, out))
+    }
+
     /// x + p with p repeated over the batch: `[B, L, D]`, p of L·D elements.
     ///
     /// # Errors

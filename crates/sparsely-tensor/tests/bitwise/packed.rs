@@ -33,7 +33,7 @@ fn run<'p>(model: &Model, params: impl Into<Params<'p>>, rows: usize, used: &[us
     let tape = Tape::inference(params, &pool);
     let x = tape.constant([rows, 40], &uniform(rows * 40, 5)).unwrap();
     let z = x.linear(Activation::Gelu, &model.named("w"), Some(&model.named("b")), None).unwrap();
-    let weights = GroupedWeights { w: model.named("w_e"), b: model.named("b_e") };
+    let weights = GroupedWeights { w: model.named("w_e"), b: Some(model.named("b_e")) };
     let of = |e| if used.contains(&e) { (0..rows as u32).collect() } else { Vec::new() };
     let groups: Vec<Vec<u32>> = (0..E).map(of).collect();
     let groups = Arc::new(RowGroups::new(rows, &groups).unwrap());
@@ -88,7 +88,7 @@ fn a_kernel_that_nobody_uses_is_neither_packed_nor_checked() {
     let pool = Pool::new();
     let tape = Tape::inference(&file, &pool);
     let x = tape.constant([1, 36], &uniform(36, 1)).unwrap();
-    let weights = GroupedWeights { w: model.named("w_e"), b: model.named("b_e") };
+    let weights = GroupedWeights { w: model.named("w_e"), b: Some(model.named("b_e")) };
     let groups = Arc::new(RowGroups::new(1, &[vec![], vec![0], vec![]]).unwrap());
     let refused = x.gather_linear(&weights, &groups).unwrap_err();
     let Error::Damaged { what, expected, got, .. } = &refused else { panic!("{refused}") };

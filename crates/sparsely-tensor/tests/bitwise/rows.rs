@@ -125,7 +125,7 @@ fn among_neighbours(rows: usize) -> Vec<Vec<u32>> {
 fn a_row_of_a_group_has_the_bits_it_has_with_other_neighbours() {
     for (i, o) in [(1, 1), (48, 1), (48, 2), (48, 3), (48, 10), (96, 130), (192, 768), (768, 192)] {
         let model = Model::drawn(&[("w", [3, i, o].into()), ("b", [3, o].into())]);
-        let weights = GroupedWeights { w: model.named("w"), b: model.named("b") };
+        let weights = GroupedWeights { w: model.named("w"), b: Some(model.named("b")) };
         let what = format!("gather_linear {i} → {o}");
         assert_rows_do_not_depend_on_others(&what, &model, &[i], |x, rows| {
             let lists = among_neighbours(rows.len());

@@ -71,8 +71,8 @@ fn grouped<'t>(model: &Model, x: &Var<'t>) -> Result<(Var<'t>, Var<'t>)> {
     let groups = Arc::new(RowGroups::new(B * L, &lists)?);
     let indices = (0..E).flat_map(|e| lists[e].iter().map(move |t| t * E as u32 + e as u32));
     let gates = probabilities.pick(&Arc::new(indices.collect()))?;
-    let w_in = GroupedWeights { w: p("experts_in"), b: p("experts_in_b") };
-    let w_out = GroupedWeights { w: p("experts_out"), b: p("experts_out_b") };
+    let w_in = GroupedWeights { w: p("experts_in"), b: Some(p("experts_in_b")) };
+    let w_out = GroupedWeights { w: p("experts_out"), b: Some(p("experts_out_b")) };
     let z = h.gather_linear(&w_in, &groups)?;
     let y = z.scatter_linear(Activation::Gelu, &w_out, &groups, &gates, Some(&x))?;
     let balance = probabilities.sum_groups(L)?.cv_squared()?;

@@ -23,8 +23,8 @@ fn forward<'t>(block: &Block, vars: &[Var<'t>], names: &[Param]) -> Result<Var<'
     let h = x.layer_norm(&names[7], Some(&names[8]), eps)?;
     let probabilities = h.linear(IDENTITY, &names[9], None, None)?.softmax();
     let gates = probabilities.pick(&Arc::new(block.gate_indices()))?;
-    let z = h.gather_linear(&GroupedWeights { w: names[10], b: names[11] }, &groups)?;
-    let w_out = GroupedWeights { w: names[12], b: names[13] };
+    let z = h.gather_linear(&GroupedWeights { w: names[10], b: Some(names[11]) }, &groups)?;
+    let w_out = GroupedWeights { w: names[12], b: Some(names[13]) };
     let x = z.scatter_linear(Activation::Gelu, &w_out, &groups, &gates, Some(&x))?;
     let pooled = x.reshape([block.b, block.l, d])?.mean_tokens()?;
     pooled

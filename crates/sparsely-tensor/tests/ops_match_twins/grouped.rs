@@ -14,7 +14,7 @@ fn gather(num_rows: usize, groups: Vec<Vec<u32>>, [i, o]: [usize; 2], seed: u64)
         Input::named([e, o], seed + 2),
     ];
     check(&grouped::GatherLinear { groups, i, o }, seed, inputs, |vars, names| {
-        vars[0].gather_linear(&GroupedWeights { w: names[1], b: names[2] }, &row_groups)
+        vars[0].gather_linear(&GroupedWeights { w: names[1], b: Some(names[2]) }, &row_groups)
     });
 }
 
@@ -37,7 +37,7 @@ fn scatter(
         Input::value([num_rows, o], seed + 4).if_present(has_residual),
     ];
     check(&grouped::ScatterLinear { act, groups, i, o }, seed, inputs, |vars, names| {
-        let weights = GroupedWeights { w: names[1], b: names[2] };
+        let weights = GroupedWeights { w: names[1], b: Some(names[2]) };
         let residual = has_residual.then_some(&vars[4]);
         vars[0].scatter_linear(act, &weights, &row_groups, &vars[3], residual)
     });

@@ -1,5 +1,25 @@
-//! Attention.
+//! Attention: dense, with experts inside heads, with heads as experts.
 
+mod check;
+mod choice;
+mod config;
+mod dense;
+mod layer;
+mod moa;
 mod multi_head;
+mod positions;
+mod scene;
+mod switch_head;
 
+pub use config::{
+    AttentionConfig, DenseAttentionConfig, ExpertProjections, HeadGate, MoaConfig, MoaGate,
+    MoaLossWeights, RelativePositions, SwitchHeadConfig,
+};
+pub(crate) use dense::truncated;
+pub use dense::{DenseAttention, LearnedScore};
+pub use layer::AttentionLayer;
+pub use moa::{Moa, moa_cv_loss, moa_switch_loss};
 pub use multi_head::{AttentionPool, MultiHeadAttention};
+pub use positions::{DistanceKeys, Positions, Sinusoids};
+pub use scene::{KeysValues, Report, Scene};
+pub use switch_head::{IntoHeads, OutOfHeads, SwitchHead};

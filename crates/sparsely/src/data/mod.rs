@@ -1,4 +1,4 @@
-//! Labelled images: opened once, checked before training starts, dealt out in batches.
+//! Labelled images and texts. Images: opened once, checked before training starts, dealt out in batches.
 //!
 //! [`Dataset::open`] reads the built-in digits or a folder (IDX, Parquet or class folders) and
 //! brings every image to one square size. [`Loader`] deals training batches as a pure function
@@ -17,6 +17,7 @@ mod loader;
 mod parquet;
 mod source;
 mod split;
+pub mod text;
 
 pub use augment::{mixup, one_hot, smooth_labels};
 pub use batch::{Batch, append_scaled, sequential};

@@ -2,6 +2,7 @@
 
 mod columns;
 mod shards;
+mod texts;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::data::source::{Labelled, Published, StoredImage, data_set_name};
 use crate::{Error, Result};
 
 pub(crate) use shards::{Shards, files};
+pub(crate) use texts::{read_texts, row_count};
 
 /// More classes than any published data set has; more is taken for a wrong column.
 const MAX_CLASSES: i64 = 100_000;

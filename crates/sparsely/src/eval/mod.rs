@@ -5,6 +5,7 @@ mod config;
 mod energy;
 mod evaluate;
 mod in_turn;
+pub mod language;
 mod saved_model;
 
 pub use answer::{Answer, answers, confusion};

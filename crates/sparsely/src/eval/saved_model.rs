@@ -77,7 +77,7 @@ fn described(path: &Path, json: &serde_json::Value) -> Result<SavedModel> {
 }
 
 /// The shapes are checked first: a small file may describe any model.
-fn params(saved: &Model, layout: &Arc<Layout>) -> Result<Slab> {
+pub(super) fn params(saved: &Model, layout: &Arc<Layout>) -> Result<Slab> {
     let shapes: Vec<_> =
         layout.views().iter().map(|view| (&*view.name, view.param.shape())).collect();
     let expected: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (*n, s.axes())).collect();

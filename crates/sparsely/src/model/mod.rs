@@ -1,6 +1,7 @@
 //! Whole models.
 
 mod config;
+pub mod language;
 mod positions;
 mod variant;
 mod vit;

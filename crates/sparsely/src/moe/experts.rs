@@ -30,11 +30,11 @@ impl Experts {
         init.scope("experts", |init| Experts {
             w_in: GroupedWeights {
                 w: init.stack("w_in", [e, d, f], kernel, equal),
-                b: init.stacked_vector("b_in", [e, f], bias, equal),
+                b: Some(init.stacked_vector("b_in", [e, f], bias, equal)),
             },
             w_out: GroupedWeights {
                 w: init.stack("w_out", [e, f, d], kernel, equal),
-                b: init.stacked_vector("b_out", [e, d], bias, equal),
+                b: Some(init.stacked_vector("b_out", [e, d], bias, equal)),
             },
             dropout,
         })

@@ -12,6 +12,7 @@ mod mixture;
 pub mod router;
 mod routing;
 pub mod selection;
+mod sigma;
 mod stats;
 mod subset;
 
@@ -27,5 +28,6 @@ pub use loss::{gshard_loss, importance_loss, load_loss, z_loss};
 pub use mixture::Mixture;
 pub use router::{LossWeights, RouterConfig, TokenChoiceConfig};
 pub use routing::{Mixing, Routing};
+pub use sigma::{SigmaGate, SigmaMoe, SigmaMoeConfig, dropped};
 pub use stats::RouterStats;
 pub use subset::Subset;

@@ -1,5 +1,6 @@
 //! Initial values: a layer says what it wants while it is laid out, [`fill`] draws it.
 
+use super::renormalise::{Renormalised, renormalise, scale_to, transpose_into};
 use crate::rng::{Purpose, Rng, counter_of, stream};
 use rand::Rng as _;
 use rand_distr::{Distribution, StandardNormal};
@@ -28,6 +29,26 @@ pub enum Init {
         /// Outputs of one input.
         fan_out: usize,
     },
+    /// U(−limit, limit).
+    Uniform {
+        /// Largest absolute value.
+        limit: f32,
+    },
+    /// A normal cut at two standard deviations, then scaled so that the unbiased standard deviation of
+    /// the values drawn is exactly `std` (dense layers of arXiv 2312.07987's code).
+    TruncatedExactly {
+        /// Standard deviation.
+        std: f32,
+    },
+    /// A router `[D, E]` whose columns are renormalised after N(0, std²) was drawn.
+    Router {
+        /// Standard deviation.
+        std: f32,
+        /// E.
+        columns: usize,
+        /// What a column keeps.
+        keeps: Renormalised,
+    },
 }
 
 /// Standard deviation of N(0, 1) cut at ±2.
@@ -37,20 +58,26 @@ impl Init {
     fn draw(self, rng: &mut Rng) -> f32 {
         match self {
             Init::Constant(value) => value,
-            Init::Normal { std } => std * normal(rng),
+            Init::Normal { std } | Init::Router { std, .. } => std * normal(rng),
             Init::LecunNormal { fan_in } => {
-                let std = (1.0 / fan_in as f32).sqrt() / TRUNCATED_STD;
-                loop {
-                    let z = normal(rng);
-                    if z.abs() <= 2.0 {
-                        return std * z;
-                    }
-                }
+                (1.0 / fan_in as f32).sqrt() / TRUNCATED_STD * truncated(rng)
             }
+            Init::TruncatedExactly { std } => std * truncated(rng),
+            Init::Uniform { limit } => rng.random_range(-limit..limit),
             Init::XavierUniform { fan_in, fan_out } => {
                 let limit = (6.0 / (fan_in + fan_out) as f32).sqrt();
                 rng.random_range(-limit..limit)
             }
+        }
+    }
+}
+
+/// N(0, 1) cut at ±2.
+fn truncated(rng: &mut Rng) -> f32 {
+    loop {
+        let z = normal(rng);
+        if z.abs() <= 2.0 {
+            return z;
         }
     }
 }
@@ -159,6 +186,16 @@ impl Initializer {
 pub fn fill(values: &mut [f32], init: Init, equal_parts: usize, rng: &mut Rng) {
     let part = values.len() / equal_parts;
     values[..part].iter_mut().for_each(|value| *value = init.draw(rng));
+    match init {
+        Init::TruncatedExactly { std } => scale_to(&mut values[..part], std),
+        Init::Router { columns, keeps, .. } => {
+            let mut rows = values[..part].to_vec();
+            let d = part / columns;
+            renormalise(&mut rows, d, keeps);
+            transpose_into(&rows, d, &mut values[..part]);
+        }
+        _ => {}
+    }
     for copy in 1..equal_parts {
         values.copy_within(..part, copy * part);
     }

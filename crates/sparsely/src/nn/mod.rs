@@ -4,11 +4,13 @@ mod init;
 mod linear;
 mod mlp;
 mod norm;
+mod renormalise;
 
 pub use init::{Init, Initializer, fill};
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::LayerNorm;
+pub use renormalise::{Renormalised, renormalise};
 
 use crate::rng::Rng;
 use rand::RngCore;

@@ -62,8 +62,8 @@ impl Rate {
             fresh.insert(model.name.clone(), trainer);
         }
         let subjects = study.arms.iter().map(|arm| {
-            let Trainer { model, params, .. } = &fresh[&arm.model];
-            Subject { model, params: params.into(), dial: arm.dial.clone() }
+            let Trainer { model, learner, .. } = &fresh[&arm.model];
+            Subject { model, params: (&learner.params).into(), dial: arm.dial.clone() }
         });
         let config = TimingConfig { rounds: ROUNDS, ..study.timing };
         let meter = Meter::open(study.watts_per_core);

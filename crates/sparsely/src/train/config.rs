@@ -34,7 +34,7 @@ pub struct RunConfig {
 pub struct TrainConfig {
     /// How long.
     pub length: Span,
-    /// Images of a step.
+    /// Images of a step; rows of a text.
     pub batch_size: usize,
     /// The task loss.
     pub loss: LossKind,
@@ -48,7 +48,7 @@ pub struct TrainConfig {
     /// Largest global norm of the gradient; larger ones are scaled down to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// How often the validation images are looked at.
+    /// How often the validation data are looked at.
     pub validate_every: Span,
     /// How often the state is saved.
     pub checkpoint_every: Interval,
@@ -121,7 +121,7 @@ pub enum Span {
         /// How many.
         n: u64,
     },
-    /// Passes over the training images.
+    /// Passes over the training data.
     Epochs {
         /// How many.
         n: u64,
@@ -289,7 +289,8 @@ impl TrainConfig {
         Ok(Some(RouterTask { weight: taught.weight, groups_v }))
     }
 
-    fn problems(&self) -> Vec<String> {
+    /// What cannot work, one sentence each.
+    pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = self.optimizer.problems();
         problems.extend(self.schedule.problems());
         let is_zero = |span: Span| span.steps(1) == 0;

@@ -1,5 +1,6 @@
 //! Runs by name.
 
+use super::language::language_presets;
 use super::schedule::Decay;
 use super::{Optimizer, RunConfig, Schedule, Span, TrainConfig};
 use crate::cost::paper::LARGEST_CLASSES;
@@ -49,7 +50,8 @@ pub fn preset(name: &str) -> Result<RunConfig> {
             op: "preset",
             expected:
                 "`digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` with a size ti, s, b, l, h or 15b and a \
-                       patch, such as `vmoe-ti4`, or blocks and width, such as `mobile-6x96` or `vit-6x96/4`"
+                       patch, such as `vmoe-ti4`, or blocks and width, such as `mobile-6x96` or `vit-6x96/4`, \
+                       or a language model such as `switchhead-1m`"
                     .into(),
             got: format!("`{name}`{}", nearest(name)),
         }),
@@ -68,6 +70,7 @@ fn nearest(name: &str) -> String {
             mobile.iter().flat_map(|size| [format!("mobile-{size}"), format!("mobile-{size}/4")]),
         )
         .chain(["digits".to_string()])
+        .chain(language_presets().into_iter().map(String::from))
         .map(|known| (strsim::jaro_winkler(&name.to_ascii_lowercase(), &known), known))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
         .collect();
@@ -241,7 +244,7 @@ mod tests {
             preset("vmoe-x4").unwrap_err().to_string(),
             "preset: expected `digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` with a size ti, s, b, l, h \
              or 15b and a patch, such as `vmoe-ti4`, or blocks and width, such as `mobile-6x96` or \
-             `vit-6x96/4`, got `vmoe-x4`; did you mean `vmoe-ti4` or `vmoe-h14`?"
+             `vit-6x96/4`, or a language model such as `switchhead-1m`, got `vmoe-x4`; did you mean `vmoe-ti4` or `vmoe-h14`?"
         );
     }
 }

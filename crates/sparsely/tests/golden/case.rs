@@ -57,10 +57,15 @@ pub(crate) struct Losses {
 
 /// All cases of the committed fixtures, or of the folder in `SPARSELY_GOLDEN`, by name.
 pub(crate) fn load_cases() -> Vec<Case> {
-    let root = root();
+    let inside = root().join("vision");
+    let root = if inside.is_dir() { inside } else { root() };
     let entries = fs::read_dir(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    folders.retain(|folder| folder.join("config.json").is_file());
+    // Language cases name the repository that they are from.
+    let is_vision = |folder: &PathBuf| {
+        json(&folder.join("config.json")).is_some_and(|config| config.get("repo").is_none())
+    };
+    folders.retain(is_vision);
     folders.sort();
     folders.iter().map(|folder| Case::load(folder)).collect()
 }

@@ -2,7 +2,6 @@
 
 use crate::tiny;
 use sparsely::checkpoint::RunFolder;
-use sparsely::eval::Evaluation;
 use sparsely::study::{
     DecidingUnit, Folder, Observer, Plan, Reading, Request, Stage, execute, report,
 };
@@ -21,8 +20,6 @@ impl train::Observer for Impatient<'_> {
     fn step(&mut self, _report: &StepReport) {
         self.wait();
     }
-
-    fn validated(&mut self, _step: u64, _evaluation: &Evaluation, _is_best: bool) {}
 }
 
 impl Observer for Impatient<'_> {

@@ -72,13 +72,16 @@ pub(super) fn label_leaf(path: &Path, schema: &SchemaDescriptor, name: &str) -> 
     })
 }
 
-fn leaves(schema: &SchemaDescriptor, is_wanted: impl Fn(&ColumnDescriptor) -> bool) -> Vec<usize> {
+pub(super) fn leaves(
+    schema: &SchemaDescriptor,
+    is_wanted: impl Fn(&ColumnDescriptor) -> bool,
+) -> Vec<usize> {
     let columns = schema.columns().iter().enumerate();
     let wanted = columns.filter(|(_, column)| column.max_rep_level() == 0 && is_wanted(column));
     wanted.map(|(leaf, _)| leaf).collect()
 }
 
-fn all_columns(schema: &SchemaDescriptor) -> String {
+pub(super) fn all_columns(schema: &SchemaDescriptor) -> String {
     let fields = schema.root_schema().get_fields();
     let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
     format!("columns {}", names.join(", "))
@@ -122,11 +125,11 @@ pub(super) fn read_labels(
     Ok(labels)
 }
 
-fn whole_level(reader: &SerializedFileReader<File>, leaf: usize) -> i16 {
+pub(super) fn whole_level(reader: &SerializedFileReader<File>, leaf: usize) -> i16 {
     reader.metadata().file_metadata().schema_descr().column(leaf).max_def_level()
 }
 
-fn open_column(
+pub(super) fn open_column(
     path: &Path,
     reader: &SerializedFileReader<File>,
     group: usize,

@@ -1,0 +1,155 @@
+//! `train` and `eval` of language models, and what their other verbs share.
+
+use super::train::{ROOT, stop_on_signals, tell_stop};
+use crate::args::{EvalArgs, SplitArg, TrainArgs};
+use crate::progress::Progress;
+use anyhow::{Result, bail};
+use serde_json::json;
+use sparsely::checkpoint::RunFolder;
+use sparsely::config::overlay::apply_set;
+use sparsely::data::text::{Corpus, TextConfig, TextSplit, Tokenizer};
+use sparsely::eval::language::{SavedLanguageModel, TextEvaluation, evaluate_text};
+use sparsely::model::language::LanguageModel;
+use sparsely::train::Outcome;
+use sparsely::train::language::{LanguageRunConfig, is_language, language_preset, resume, start};
+use sparsely_tensor::Slab;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A run on text whose model is used.
+pub(crate) struct TrainedLanguage {
+    pub(crate) folder: RunFolder,
+    pub(crate) config: LanguageRunConfig,
+    pub(crate) saved: SavedLanguageModel,
+    pub(crate) model: LanguageModel,
+    pub(crate) params: Slab,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl TrainedLanguage {
+    pub(crate) fn load(path: &Path) -> Result<TrainedLanguage> {
+        let folder = RunFolder::open(path)?;
+        let config = LanguageRunConfig::from_toml(&folder.config()?, &folder.config_path())?;
+        let (saved, model, params) = SavedLanguageModel::load(&folder)?;
+        let tokenizer = Corpus::tokenizer(&config.data, folder.path())?;
+        saved.check_tokenizer(&tokenizer, &folder)?;
+        Ok(TrainedLanguage { folder, config, saved, model, params, tokenizer })
+    }
+}
+
+/// Whether the folder holds a run on text.
+pub(crate) fn is_language_run(path: &Path) -> Result<bool> {
+    let folder = RunFolder::open(path)?;
+    Ok(is_language(&folder.config()?))
+}
+
+/// Begins a run, or goes on with one.
+pub(super) fn train(args: &TrainArgs) -> Result<ExitCode> {
+    let stop = stop_on_signals()?;
+    let mut progress = Progress::new();
+    let outcome = match &args.resume {
+        Some(folder) => resume(folder, &stop, &mut progress),
+        None => {
+            let (out, root) = (args.out.as_deref(), Path::new(ROOT));
+            start(configure(args)?, out, root, &stop, &mut progress)
+        }
+    };
+    progress.clear();
+    match outcome? {
+        Outcome::Finished(test) => {
+            print("test", &test);
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Stopped { step } => Ok(tell_stop(step, &progress)),
+    }
+}
+
+fn configure(args: &TrainArgs) -> Result<LanguageRunConfig> {
+    if args.superclasses.is_some() {
+        bail!("--superclasses are of images, `{}` is a language model", args.preset);
+    }
+    let mut base = language_preset(&args.preset).expect("whoever calls has asked");
+    if let Some(data) = &args.data {
+        base.data.source.clone_from(data);
+    }
+    if let Some(seed) = args.seed {
+        base.seed = seed;
+    }
+    let config = apply_set(&base, &args.sets)?;
+    if config.model.vocabulary != base.model.vocabulary {
+        bail!("model.vocabulary cannot be set: it is the tokenizer's (set data.tokenizer)");
+    }
+    Ok(config)
+}
+
+pub(super) fn eval(args: &EvalArgs) -> Result<ExitCode> {
+    if !args.dial.is_empty() || args.sweep.sweep {
+        bail!("routing flags and --sweep are for models of images");
+    }
+    let mut trained = TrainedLanguage::load(&args.run)?;
+    if let Some(batch) = args.batch {
+        trained.config.eval.batch_size = batch.get();
+    }
+    let TrainedLanguage { folder, config, saved, model, params, tokenizer } = trained;
+    let other = tempfile::tempdir()?;
+    let corpus = match &args.data {
+        None => Corpus::open(&config.data, folder.path())?,
+        // Nothing of it was learned from: all that is not published as something else counts.
+        Some(source) => {
+            let (source, column) = (source.clone(), config.data.text_column.clone());
+            let whole = TextConfig {
+                source,
+                text_column: column,
+                validation_fraction: 0.0,
+                test_fraction: 0.0,
+                ..config.data.clone()
+            };
+            Corpus::prepare(&whole, Some(tokenizer), other.path())?
+        }
+    };
+    let split = match args.split {
+        Some(SplitArg::Train) => TextSplit::Train,
+        Some(SplitArg::Validation) => TextSplit::Validation,
+        None if corpus.test.is_empty() && args.data.is_some() => TextSplit::Train,
+        Some(SplitArg::Test) | None => TextSplit::Test,
+    };
+    let tokens = corpus.split(split);
+    if tokens.is_empty() {
+        bail!("there is no {} text: name another --split, or a text by --data", split.name());
+    }
+    let evaluation = evaluate_text((&model, &params), tokens, None, &config.eval)?;
+    if args.json {
+        let mut line = json!({ "split": split.name(), "step": saved.step });
+        let fields = serde_json::to_value(&evaluation)?;
+        line.as_object_mut()
+            .expect("an object")
+            .extend(fields.as_object().cloned().unwrap_or_default());
+        say!("{line}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for router in &evaluation.routers {
+        let entropy = router.entropy.map_or(String::new(), |nats| format!(" entropy {nats:.2},"));
+        say!(
+            "block {} {}: imbalance {:.2},{entropy} load {:?}",
+            router.block,
+            router.side,
+            router.imbalance,
+            router.asked
+        );
+    }
+    say!("{:.0} tokens/s", evaluation.tokens_per_second);
+    print(split.name(), &evaluation);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Each measure with what it is a mean over.
+fn print(name: &str, evaluation: &TextEvaluation) {
+    let TextEvaluation { tokens, loss, perplexity, .. } = evaluation;
+    if let (Some(perplexity), Some(words)) = (evaluation.word_perplexity, evaluation.words) {
+        say!("{name} perplexity {perplexity:.1} a word between white space (n={words} words)");
+    }
+    if let (Some(bits), Some(bytes)) = (evaluation.bits_per_byte, evaluation.bytes) {
+        say!("{name} {bits:.4} bits/byte (n={bytes} bytes)");
+    }
+    say!("{name} perplexity {perplexity:.3} a token, loss {loss:.4} (n={tokens} tokens)");
+}

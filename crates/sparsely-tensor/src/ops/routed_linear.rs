@@ -1,0 +1,343 @@
+//! Products without bias from rows of an input to rows of an output, each pair with one of the groups'
+//! weights: tokens to heads and back, where the experts of a head are groups.
+//!
+//! No row is held for a pair: a task owns rows of the output, visits the groups in order, and adds each
+//! product as it comes. The way back is the same product with the weights transposed.
+
+use crate::Activation;
+use crate::kernel::count::add_macs;
+use crate::kernel::elementwise::{axpy, dot};
+use crate::kernel::gemm::{Finish, MatRef, Start, add_outer, mat, mat_mut, product};
+use crate::kernel::scratch::with_scratch;
+use crate::slab::Param;
+use crate::tape::{Tape, Var, Write};
+use crate::{DType, Error, Result, Shape};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Pairs of a group that are computed together.
+const PAIRS: usize = 256;
+/// Columns of the output that are computed together.
+const COLUMNS: usize = 128;
+/// Pieces of an output that are enough for the threads.
+const PIECES: usize = 8;
+/// Pairs that a weight gradient gathers at a time.
+const CHUNK: usize = 512;
+
+/// Which rows of an input go through which group's weights to which rows of an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routes {
+    offsets: Vec<usize>,
+    from: Vec<u32>,
+    to: Vec<u32>,
+    num_from: usize,
+    num_to: usize,
+}
+
+impl Routes {
+    /// From the pairs (row of the input, row of the output) of each group, both ascending; the rows
+    /// that the indices count are `[num_from, num_to]`.
+    ///
+    /// # Errors
+    /// If an index is not below its number, or a group does not ascend.
+    pub fn new([num_from, num_to]: [usize; 2], groups: &[Vec<(u32, u32)>]) -> Result<Routes> {
+        let (mut offsets, mut from, mut to) = (vec![0], Vec::new(), Vec::new());
+        for pairs in groups {
+            let ascends = pairs.windows(2).all(|w| w[0].0 <= w[1].0 && w[0].1 <= w[1].1);
+            let fits = |(i, o): &(u32, u32)| (*i as usize) < num_from && (*o as usize) < num_to;
+            if !ascends || !pairs.iter().all(fits) {
+                let expected = format!("ascending pairs below ({num_from}, {num_to})");
+                return Err(Error::shape("routes", expected, format!("{pairs:?}")));
+            }
+            from.extend(pairs.iter().map(|pair| pair.0));
+            to.extend(pairs.iter().map(|pair| pair.1));
+            offsets.push(from.len());
+        }
+        Ok(Routes { offsets, from, to, num_from, num_to })
+    }
+
+    /// Number of groups.
+    pub fn num_groups(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Number of pairs.
+    pub fn num_pairs(&self) -> usize {
+        self.from.len()
+    }
+
+    /// The pairs of a group.
+    pub fn group(&self, group: usize) -> Range<usize> {
+        self.offsets[group]..self.offsets[group + 1]
+    }
+
+    fn there(&self) -> Way<'_> {
+        Way { offsets: &self.offsets, from: &self.from, to: &self.to, num_to: self.num_to }
+    }
+
+    fn back(&self) -> Way<'_> {
+        Way { offsets: &self.offsets, from: &self.to, to: &self.from, num_to: self.num_from }
+    }
+}
+
+impl<'t> Var<'t> {
+    /// y_r = residual_r + Σ_{n: to(n) = r} g_n · x_{from(n)} W_{group(n)}: x `[R, I]` (any axes), w `[G, I, O]`,
+    /// g `[N]` or 1 → `[R′, O]`. A row that no pair goes to gets its residual alone, or 0.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn routed_linear(
+        &self,
+        w: &Param,
+        routes: &Arc<Routes>,
+        gates: Option<&Var<'t>>,
+        residual: Option<&Var<'t>>,
+    ) -> Result<Var<'t>> {
+        let [g, i, o] = w.shape().dims("routed_linear")?;
+        let (n, shape) = (routes.num_pairs(), Shape::from([routes.num_to, o]));
+        let fits = g == routes.num_groups()
+            && self.shape.len() == routes.num_from * i
+            && gates.is_none_or(|gates| gates.shape.len() == n)
+            && residual.is_none_or(|r| r.shape.len() == shape.len());
+        if !fits {
+            let expected = format!(
+                "x [{}, I], w [{}, I, O], gates [{n}], residual [{}, O]",
+                routes.num_from,
+                routes.num_groups(),
+                routes.num_to
+            );
+            let (gates, residual) = (gates.map(|g| g.shape), residual.map(|r| r.shape));
+            let got = format!(
+                "x {:?}, w {:?}, gates {gates:?}, residual {residual:?}",
+                self.shape,
+                w.shape()
+            );
+            return Err(Error::shape("routed_linear", expected, got));
+        }
+        let tape = self.tape;
+        let mut y = tape.take(shape.len());
+        let write = match residual {
+            Some(residual) => {
+                y.as_f32_mut().copy_from_slice(residual.values());
+                Write::Add
+            }
+            None => Write::Replace,
+        };
+        let kernels = kernels(tape, w, routes)?;
+        let weights = |group: usize| kernels[group].expect("of each group with pairs");
+        let gate_values = gates.map(Var::values);
+        let products = Products { way: routes.there(), weights: &weights, gates: gate_values };
+        products.add_to(y.as_f32_mut(), self.values(), [i, o], write, None);
+
+        let out = tape.grad_id();
+        let residual = residual.and_then(|r| r.grad);
+        let (x, gates) = (self.clone_saved(), gates.map(Var::clone_saved));
+        let (w, routes) = (*w, Arc::clone(routes));
+        tape.record(out, move |backward, dy| {
+            let values = backward.params.view(&w);
+            let weights = |group: usize| mat(&values[group * i * o..], i, o).transpose();
+            let gate_values = gates.as_ref().map(|gates| gates.value.as_f32());
+            let products = Products { way: routes.back(), weights: &weights, gates: gate_values };
+            let needs_gates = gates.as_ref().is_some_and(|gates| gates.grad.is_some());
+            if x.grad.is_some() || needs_gates {
+                let mut dx = backward.pool.take(DType::F32, x.value.len());
+                let mut dg = backward.pool.take(DType::F32, if needs_gates { n } else { 0 });
+                let dots =
+                    needs_gates.then(|| Dots { at: x.value.as_f32(), sums: dg.as_f32_mut() });
+                let extents = [o, i];
+                products.add_to(dx.as_f32_mut(), dy.as_f32(), extents, Write::Replace, dots);
+                backward.give(x.grad, dx);
+                if let (Some(gates), true) = (&gates, needs_gates) {
+                    backward.give(gates.grad, dg);
+                }
+            }
+            let dw = backward.param_grad(&w);
+            let factors = [x.value.as_f32(), dy.as_f32()];
+            add_weight_gradients(dw, &routes, factors, gate_values, [i, o]);
+            backward.give(residual, dy);
+        });
+        Ok(tape.var(shape, y, out))
+    }
+}
+
+/// The kernels of the groups that have pairs, as they lie: those of the others are not looked at.
+fn kernels<'p>(tape: &Tape<'p>, w: &Param, routes: &Routes) -> Result<Vec<Option<MatRef<'p>>>> {
+    let kernel = |group| {
+        let has_pairs = !routes.group(group).is_empty();
+        has_pairs.then(|| Ok(tape.params().kernel(w, group)?.values())).transpose()
+    };
+    (0..routes.num_groups()).map(kernel).collect()
+}
+
+/// The pairs in one direction.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    offsets: &'a [usize],
+    from: &'a [u32],
+    to: &'a [u32],
+    num_to: usize,
+}
+
+impl Way<'_> {
+    fn num_groups(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// The pairs of a group that go to some rows.
+    fn pairs_to(&self, group: usize, rows: &Range<usize>) -> Range<usize> {
+        let (start, end) = (self.offsets[group], self.offsets[group + 1]);
+        let to = &self.to[start..end];
+        let before = |row: usize| start + to.partition_point(|to| (*to as usize) < row);
+        before(rows.start)..before(rows.end)
+    }
+}
+
+/// Where the products of pairs, before their gates, meet rows of what they come to: Σ at · product of each pair.
+struct Dots<'a> {
+    at: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+/// Products of rows with their group's weights.
+struct Products<'a, 'w> {
+    way: Way<'a>,
+    weights: &'a (dyn Fn(usize) -> MatRef<'w> + Sync),
+    gates: Option<&'a [f32]>,
+}
+
+/// Some rows and columns of the output: the piece of a task.
+struct Piece<'a> {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    values: Vec<&'a mut [f32]>,
+}
+
+/// Cuts `y` into pieces, by rows alone where that is enough.
+fn pieces<'a>(y: &'a mut [f32], width: usize, rows: usize) -> Vec<Piece<'a>> {
+    let row_pieces = (y.len() / width).div_ceil(rows);
+    let columns = width.div_ceil(PIECES.div_ceil(row_pieces.max(1))).next_multiple_of(COLUMNS);
+    let mut all = Vec::new();
+    for (block, y) in y.chunks_mut(rows * width).enumerate() {
+        let count = y.len() / width;
+        let first = block * rows;
+        let mut own: Vec<Piece<'a>> = (0..width)
+            .step_by(columns)
+            .map(|column| Piece {
+                rows: first..first + count,
+                columns: column..(column + columns).min(width),
+                values: Vec::with_capacity(count),
+            })
+            .collect();
+        for row in y.chunks_mut(width) {
+            for (piece, part) in own.iter_mut().zip(row.chunks_mut(columns)) {
+                piece.values.push(part);
+            }
+        }
+        all.append(&mut own);
+    }
+    all
+}
+
+impl Products<'_, '_> {
+    /// `y_to (+)= Σ gate · x_from W`, x rows of `i`, y rows of `o`.
+    fn add_to(
+        &self,
+        y: &mut [f32],
+        x: &[f32],
+        [i, o]: [usize; 2],
+        write: Write,
+        dots: Option<Dots<'_>>,
+    ) {
+        let pairs = self.way.from.len();
+        add_macs(self.gates.map_or(0, |_| pairs * o));
+        // Rows of a piece, so that a group has about a block of pairs there.
+        let rows = PAIRS * self.way.num_groups() * self.way.num_to / pairs.max(1);
+        let rows = rows.clamp(64, self.way.num_to.div_ceil(4).max(64));
+        let at = dots.as_ref().map(|dots| dots.at);
+        let sums: Vec<Vec<(u32, f32)>> = pieces(y, o, rows)
+            .into_par_iter()
+            .map(|mut piece| {
+                if write == Write::Replace {
+                    piece.values.iter_mut().for_each(|row| row.fill(0.0));
+                }
+                let mut sums = Vec::new();
+                for group in 0..self.way.num_groups() {
+                    let own = self.way.pairs_to(group, &piece.rows);
+                    for first in own.clone().step_by(PAIRS) {
+                        let pairs = first..(first + PAIRS).min(own.end);
+                        self.add_block(&mut piece, x, (group, pairs), [i, o], at, &mut sums);
+                    }
+                }
+                sums
+            })
+            .collect();
+        if let Some(dots) = dots {
+            dots.sums.fill(0.0);
+            sums.iter().flatten().for_each(|(pair, dot)| dots.sums[*pair as usize] += dot);
+        }
+    }
+
+    fn add_block(
+        &self,
+        piece: &mut Piece<'_>,
+        x: &[f32],
+        (group, pairs): (usize, Range<usize>),
+        [i, o]: [usize; 2],
+        at: Option<&[f32]>,
+        sums: &mut Vec<(u32, f32)>,
+    ) {
+        let (from, to) = (&self.way.from[pairs.clone()], &self.way.to[pairs.clone()]);
+        with_scratch(from.len() * (i + COLUMNS), |scratch| {
+            let (gathered, out) = scratch.split_at_mut(from.len() * i);
+            for (row, gathered) in from.iter().zip(gathered.chunks_mut(i)) {
+                gathered.copy_from_slice(&x[*row as usize * i..][..i]);
+            }
+            for first in piece.columns.clone().step_by(COLUMNS) {
+                let width = COLUMNS.min(piece.columns.end - first);
+                let w = (self.weights)(group).subcols(first, width).into();
+                let left = mat(gathered, from.len(), i).into();
+                let dst = mat_mut(out, from.len(), width);
+                product(dst, Start::Zero, left, &w, Finish::None);
+                let offset = first - piece.columns.start;
+                for ((pair, row), out) in pairs.clone().zip(to).zip(out.chunks(width)) {
+                    let row = *row as usize;
+                    let y = &mut piece.values[row - piece.rows.start][offset..offset + width];
+                    axpy(y, self.gates.map_or(1.0, |gates| gates[pair]), out);
+                    if let Some(at) = at {
+                        sums.push((pair as u32, dot(&at[row * o + first..][..width], out)));
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// dW_g += Σ_n x_{from(n)}ᵀ (g_n · dy_{to(n)}).
+fn add_weight_gradients(
+    dw: &mut [f32],
+    routes: &Routes,
+    [x, dy]: [&[f32]; 2],
+    gates: Option<&[f32]>,
+    [i, o]: [usize; 2],
+) {
+    dw.par_chunks_mut(i * o).enumerate().for_each(|(group, dw)| {
+        let own = routes.group(group);
+        for first in own.clone().step_by(CHUNK) {
+            let pairs = first..(first + CHUNK).min(own.end);
+            with_scratch(pairs.len() * (i + o), |scratch| {
+                let (x_n, dy_n) = scratch.split_at_mut(pairs.len() * i);
+                for ((pair, x_n), dy_n) in
+                    pairs.clone().zip(x_n.chunks_mut(i)).zip(dy_n.chunks_mut(o))
+                {
+                    let (from, to) = (routes.from[pair] as usize, routes.to[pair] as usize);
+                    x_n.copy_from_slice(&x[from * i..][..i]);
+                    dy_n.fill(0.0);
+                    axpy(dy_n, gates.map_or(1.0, |g| g[pair]), &dy[to * o..][..o]);
+                }
+                let (x_n, dy_n) = (mat(x_n, pairs.len(), i), mat(dy_n, pairs.len(), o));
+                add_outer(dw, Activation::Identity, x_n, dy_n);
+            });
+        }
+    });
+}

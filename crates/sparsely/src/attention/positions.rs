@@ -1,0 +1,120 @@
+//! Where keys are, as the layers see it.
+
+use super::RelativePositions;
+use crate::Result;
+use crate::nn::{Init, Initializer};
+use sparsely_tensor::{Activation, Param, Rotary, Tape, Var};
+
+/// The base of rotary angles and of the sinusoids' wavelengths.
+const BASE: f64 = 1e4;
+
+/// Fixed sinusoids of distances: what Transformer-XL's layers project, the same for all of them.
+#[derive(Clone, Debug)]
+pub struct Sinusoids<'t> {
+    /// `[R, D]`, by ascending distance of key − query.
+    pub table_rd: Var<'t>,
+    /// The row of distance 0.
+    pub zero: usize,
+}
+
+impl<'t> Sinusoids<'t> {
+    /// Distances from −`behind` to `ahead`, of width D: pe(r)[2i] = sin(r ωᵢ), pe(r)[2i+1] = cos(r ωᵢ), ωᵢ = 10⁴^(−2i/D).
+    ///
+    /// # Errors
+    /// If D is 0.
+    pub fn new(tape: &'t Tape<'t>, [behind, ahead]: [usize; 2], d: usize) -> Result<Sinusoids<'t>> {
+        let omega: Vec<f64> = (0..d).map(|c| BASE.powf(-((c / 2 * 2) as f64) / d as f64)).collect();
+        let distances = (0..behind + ahead + 1).map(|row| row as f64 - behind as f64);
+        let value = |r: f64, c: usize| match c % 2 {
+            0 => (r * omega[c]).sin(),
+            _ => (r * omega[c]).cos(),
+        };
+        let table: Vec<f32> = distances
+            .flat_map(|r| (0..d).map(move |c| (r, c)))
+            .map(|(r, c)| value(r, c) as f32)
+            .collect();
+        let table_rd = tape.constant([behind + ahead + 1, d], &table)?;
+        Ok(Sinusoids { table_rd, zero: behind })
+    }
+}
+
+/// Keys of distances `[R, Hk·A]` and the row of distance 0.
+#[derive(Clone, Debug)]
+pub struct DistanceKeys<'t> {
+    /// By ascending distance.
+    pub keys: Var<'t>,
+    /// The row of distance 0.
+    pub zero: usize,
+}
+
+/// A layer's part in positions.
+#[derive(Clone, Copy, Debug)]
+pub enum Positions {
+    /// None.
+    None,
+    /// Projects sinusoids to keys: `[D, Hk·A]`.
+    TransformerXl(Param),
+    /// Turns channels of heads of width A.
+    Rope {
+        /// A.
+        head_width: usize,
+        /// How many channels of each.
+        channels: usize,
+    },
+}
+
+impl Positions {
+    /// Fresh, for keys `[D, Hk·A]` of heads of width A; `kernel` is how a projection starts.
+    pub(super) fn init(
+        init: &mut Initializer,
+        config: RelativePositions,
+        [d, keys, head_width]: [usize; 3],
+        kernel: Init,
+    ) -> Positions {
+        match config {
+            RelativePositions::None => Positions::None,
+            RelativePositions::TransformerXl => {
+                Positions::TransformerXl(init.kernel("distances", [d, keys], kernel))
+            }
+            RelativePositions::Rope { .. } => {
+                let channels = config.rotated_channels(head_width);
+                Positions::Rope { head_width, channels }
+            }
+        }
+    }
+
+    /// The keys of distances, where they take part.
+    ///
+    /// # Errors
+    /// If the sinusoids are of another width.
+    pub fn distance_keys<'t>(&self, sinusoids: &Sinusoids<'t>) -> Result<Option<DistanceKeys<'t>>> {
+        let Positions::TransformerXl(kernel) = self else { return Ok(None) };
+        let keys = sinusoids.table_rd.linear(Activation::Identity, kernel, None, None)?;
+        Ok(Some(DistanceKeys { keys, zero: sinusoids.zero }))
+    }
+
+    /// Queries or keys `[B, L, H·A]`, the first at place `first`.
+    pub(super) fn turn<'t>(&self, x: Var<'t>, first: usize) -> Result<Var<'t>> {
+        match *self {
+            Positions::Rope { head_width, channels } => {
+                Ok(x.rotary(&Rotary { head_width, channels, first, base: BASE })?)
+            }
+            _ => Ok(x),
+        }
+    }
+}
+
+impl RelativePositions {
+    /// Channels of a head of width A that turn; 0 without rotary positions.
+    pub fn rotated_channels(&self, head_width: usize) -> usize {
+        match *self {
+            RelativePositions::Rope { fraction } => (fraction * head_width as f32) as usize,
+            _ => 0,
+        }
+    }
+
+    /// Whether sinusoids of distances are needed.
+    pub fn are_relative(&self) -> bool {
+        *self == RelativePositions::TransformerXl
+    }
+}

@@ -1,0 +1,60 @@
+//! What attention layers of all kinds are asked, and what they answer.
+
+use super::positions::{DistanceKeys, Positions};
+use crate::Result;
+use crate::moe::RouterStats;
+use sparsely_tensor::{Attention, AttentionMask, Distances, Var};
+
+/// Keys and values `[B, L, Hk·A]` of the source: all that later queries need of it.
+#[derive(Clone, Debug)]
+pub struct KeysValues<'t> {
+    /// Turned to their places, where positions are rotary.
+    pub keys: Var<'t>,
+    /// With experts already mixed.
+    pub values: Var<'t>,
+}
+
+/// Where queries stand among the keys.
+#[derive(Clone, Copy)]
+pub struct Scene<'a, 't> {
+    /// The place of the first key, for rotation.
+    pub first_key: usize,
+    /// The index of the first query among the keys.
+    pub offset: usize,
+    /// Who does not see whom.
+    pub mask: &'a AttentionMask,
+    /// The layer's keys of distances, where it has them.
+    pub distances: Option<&'a DistanceKeys<'t>>,
+}
+
+/// What came of a layer beside its output.
+#[derive(Debug, Default)]
+pub struct Report<'t> {
+    /// Auxiliary losses with their weights.
+    pub losses: Vec<(Var<'t>, f32)>,
+    /// What the router of keys and values did.
+    pub source: Option<RouterStats>,
+    /// What the router of queries and outputs did.
+    pub destination: Option<RouterStats>,
+}
+
+impl<'t> Scene<'_, 't> {
+    /// Queries `[B, Q, H·A]` of heads of width A, and others for distances, meet keys: `[B, Q, H·A]`.
+    pub(super) fn attend(
+        &self,
+        positions: &Positions,
+        [queries, for_distances]: [Var<'t>; 2],
+        source: &KeysValues<'t>,
+        (head_width, scale): (usize, f32),
+    ) -> Result<Var<'t>> {
+        let queries = positions.turn(queries, self.first_key + self.offset)?;
+        let distances = self.distances.map(|distances| Distances {
+            queries: &for_distances,
+            keys: &distances.keys,
+            zero: distances.zero,
+        });
+        let (offset, mask) = (self.offset, self.mask);
+        let settings = Attention { head_width, scale, offset, mask, distances };
+        Ok(queries.masked_attention(&source.keys, &source.values, &settings)?)
+    }
+}

@@ -1,0 +1,21 @@
+//! What language models do: how well they predict text, which of two texts they find likelier, and text
+//! that they write.
+
+mod config;
+mod evaluate;
+mod generate;
+mod likelihood;
+mod sample;
+mod saved;
+mod score;
+
+pub use config::LanguageEvalConfig;
+pub use evaluate::{PartLoad, TextEvaluation, evaluate_text};
+pub use generate::{Ending, Generated, Generation, generate};
+pub use likelihood::{ScoredText, log_probabilities};
+pub use sample::Sampling;
+pub use saved::SavedLanguageModel;
+pub use score::{Accuracy, Item, ItemScore, Scores, read_items, score};
+
+#[cfg(test)]
+mod tests;
