@@ -39,6 +39,6 @@ pub(crate) struct GenerateArgs {
     #[arg(long, default_value = "200", value_name = "N")]
     pub(crate) max_tokens: usize,
     /// A text that ends the answer and is no part of it (may be repeated)
-    #[arg(long = "stop", value_name = "STRING")]
+    #[arg(long = "stop", value_name = "STRING", allow_hyphen_values = true)]
     pub(crate) stops: Vec<String>,
 }

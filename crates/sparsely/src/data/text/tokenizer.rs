@@ -53,10 +53,10 @@ impl Tokenizer {
             .with_post_processor(None::<tokenizers::PostProcessorWrapper>)
             .with_decoder(Some(byte_level))
             .build()
-            .map_err(refused)?;
-        learned.train(&mut trainer, texts).map_err(refused)?;
-        let json = learned.to_string(true).map_err(refused)?;
-        let tokenizer = Tokenizer::from_json(&json).map_err(refused)?;
+            .map_err(|error| refused(&*error))?;
+        learned.train(&mut trainer, texts).map_err(|error| refused(&*error))?;
+        let json = learned.to_string(true).map_err(|error| refused(&*error))?;
+        let tokenizer = Tokenizer::from_json(&json).map_err(|error| refused(&*error))?;
         if tokenizer.vocabulary != pieces {
             return Err(Error::Argument {
                 op: "byte-pair encoding",
@@ -97,7 +97,9 @@ impl Tokenizer {
     pub(super) fn json(&self) -> Result<Option<String>> {
         match &self.kind {
             Kind::Bytes => Ok(None),
-            Kind::Pieces(pieces) => pieces.to_string(true).map(Some).map_err(refused),
+            Kind::Pieces(pieces) => {
+                pieces.to_string(true).map(Some).map_err(|error| refused(&*error))
+            }
         }
     }
 
@@ -128,18 +130,20 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match &self.kind {
             Kind::Bytes => Ok(text.bytes().map(u32::from).collect()),
-            Kind::Pieces(pieces) => {
-                Ok(pieces.encode_fast(text, false).map_err(refused)?.get_ids().to_vec())
-            }
+            Kind::Pieces(pieces) => Ok(pieces
+                .encode_fast(text, false)
+                .map_err(|error| refused(&*error))?
+                .get_ids()
+                .to_vec()),
         }
     }
 }
 
-fn refused(error: tokenizers::Error) -> Error {
+fn refused(error: &(dyn std::error::Error + Send + Sync)) -> Error {
     Error::Argument {
         op: "tokenizer",
         expected: "a text that it has tokens for".into(),
-        got: one_line(&*error),
+        got: one_line(error),
     }
 }
 
