@@ -106,8 +106,7 @@ impl<'t> Var<'t> {
             // Sums of fixed pieces in order, in f64.
             let tasks = x.value.as_f32().par_chunks(TASK).zip(dy.as_f32().par_chunks(TASK));
             let product = |(x, dy): (&f32, &f32)| f64::from(*x) * f64::from(*dy);
-            let sums: Vec<f64> =
-                tasks.map(|(x, dy)| x.iter().zip(dy).map(product).sum()).collect();
+            let sums: Vec<f64> = tasks.map(|(x, dy)| x.iter().zip(dy).map(product).sum()).collect();
             backward.param_grad(&s)[0] += sums.iter().sum::<f64>() as f32;
             scale_all(dy.as_f32_mut(), backward.params.view(&s)[0]);
             backward.give(x.grad, dy);
