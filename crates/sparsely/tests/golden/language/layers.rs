@@ -22,8 +22,9 @@ type Result<T> = std::result::Result<T, String>;
 const IN_DOUBLE: [(&str, &str, f64); 1] =
     [("tr_layer_dense_xl", "attention/scale", -16.650_250_35)];
 
-fn told(error: impl ToString) -> String {
-    error.to_string()
+/// Errors of the library and of the engine, as text.
+fn told<E: Into<sparsely::Error>>(error: E) -> String {
+    error.into().to_string()
 }
 
 /// Output and gradients.
@@ -67,8 +68,9 @@ fn attention_config(case: &Case) -> Result<AttentionConfig> {
     };
     Ok(match case.text("cls") {
         "SwitchHeadRope" => switch_head(rope, experts),
-        "SwitchHeadXL" | "FullMoeRelativeAttention" => switch_head(xl, experts),
-        "MoeAttentionRelativeTransformerEncoderLayer" => switch_head(xl, experts),
+        "SwitchHeadXL"
+        | "FullMoeRelativeAttention"
+        | "MoeAttentionRelativeTransformerEncoderLayer" => switch_head(xl, experts),
         "FastRopeAttention" => {
             AttentionConfig::Dense(DenseAttentionConfig { heads, head_width, positions: rope })
         }
