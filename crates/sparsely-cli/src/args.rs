@@ -338,9 +338,9 @@ pub(crate) struct BenchArgs {
     /// Only this model, router or size (as printed)
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// Images of a step
-    #[arg(long, default_value = "64", value_name = "N")]
-    pub(crate) batch: NonZeroUsize,
+    /// Images of a step, 64 if not told; sequences of attention, 4 if not told
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<NonZeroUsize>,
     /// infer: measure this run's model alone, in this process, at --batch
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<PathBuf>,
@@ -367,6 +367,15 @@ pub(crate) enum BenchKind {
     Moe,
     /// Time and memory of inference: dense, an expert an image, an expert a token, at equal FLOPs
     Infer,
+    /// Attention with experts against dense attention
+    Attention,
+}
+
+impl BenchArgs {
+    /// The batch that is asked for, or `usual`.
+    pub(crate) fn batch_or(&self, usual: usize) -> usize {
+        self.batch.map_or(usual, NonZeroUsize::get)
+    }
 }
 
 #[derive(ClapArgs)]

@@ -44,7 +44,7 @@ struct Sample {
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     if let Some(run) = &args.run {
-        let sample = measure(run, args.batch.get())?;
+        let sample = measure(run, args.batch_or(1))?;
         say!("{}", serde_json::to_string(&sample)?);
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,10 +1,10 @@
 //! Runs by name.
 
-use super::language::language_presets;
 use super::schedule::Decay;
 use super::{Optimizer, RunConfig, Schedule, Span, TrainConfig};
 use crate::cost::paper::LARGEST_CLASSES;
 use crate::data::AugmentConfig;
+use crate::model::language::LANGUAGE_PRESETS;
 use crate::model::{Classifier, ModelConfig, Variant};
 use crate::moe::router::{Slots, SoftConfig};
 use crate::moe::{
@@ -70,7 +70,7 @@ fn nearest(name: &str) -> String {
             mobile.iter().flat_map(|size| [format!("mobile-{size}"), format!("mobile-{size}/4")]),
         )
         .chain(["digits".to_string()])
-        .chain(language_presets().into_iter().map(String::from))
+        .chain(LANGUAGE_PRESETS.map(String::from))
         .map(|known| (strsim::jaro_winkler(&name.to_ascii_lowercase(), &known), known))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
         .collect();
