@@ -48,8 +48,8 @@ struct Setting {
 pub fn mobile() -> Vec<Study> {
     let large = |setting: Setting, name, epochs| Setting { name, size: [6, 96], epochs, ..setting };
     let mut studies = vec![
-        arms(&cifar("mobile", 25)),
-        arms(&large(cifar("", 0), "mobile-large", 10)),
+        arms(&cifar("mobile", 22)),
+        arms(&large(cifar("", 0), "mobile-large", 8)),
         arms(&fashion("mobile-fashion", 20)),
         arms(&large(fashion("", 0), "mobile-fashion-large", 8)),
         grid::experts(),
