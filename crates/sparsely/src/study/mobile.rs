@@ -107,8 +107,7 @@ fn arms(setting: &Setting) -> Study {
     };
     let end_to_end = || image(token_choice(1, LossWeights::NONE));
     let token = end_to_end().map(|moe| MoeConfig { granularity: Granularity::Token, ..moe });
-    let random =
-        image(RouterConfig::Random(RandomConfig { num_selected: 1, ..RandomConfig::default() }));
+    let random = image(RouterConfig::Random(RandomConfig { num_selected: 1 }));
     let mut models = vec![
         model(setting, DENSE, None, None),
         model(setting, "end-to-end", end_to_end(), None),
