@@ -48,8 +48,8 @@ struct Setting {
 pub fn mobile() -> Vec<Study> {
     let large = |setting: Setting, name, epochs| Setting { name, size: [6, 96], epochs, ..setting };
     let mut studies = vec![
-        arms(&cifar("mobile", 25)),
-        arms(&large(cifar("", 0), "mobile-large", 10)),
+        arms(&cifar("mobile", 22)),
+        arms(&large(cifar("", 0), "mobile-large", 8)),
         arms(&fashion("mobile-fashion", 20)),
         arms(&large(fashion("", 0), "mobile-fashion-large", 8)),
         grid::experts(),
@@ -107,8 +107,7 @@ fn arms(setting: &Setting) -> Study {
     };
     let end_to_end = || image(token_choice(1, LossWeights::NONE));
     let token = end_to_end().map(|moe| MoeConfig { granularity: Granularity::Token, ..moe });
-    let random =
-        image(RouterConfig::Random(RandomConfig { num_selected: 1, ..RandomConfig::default() }));
+    let random = image(RouterConfig::Random(RandomConfig { num_selected: 1 }));
     let mut models = vec![
         model(setting, DENSE, None, None),
         model(setting, "end-to-end", end_to_end(), None),
