@@ -331,9 +331,9 @@ pub(crate) struct BenchArgs {
     /// Only this model or router (as printed)
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// Images of a step
-    #[arg(long, default_value = "64", value_name = "N")]
-    pub(crate) batch: NonZeroUsize,
+    /// Images of a step, 64 if not told; sequences of attention, 4 if not told
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<NonZeroUsize>,
     /// Steps that are timed, after three that are not
     #[arg(long, default_value = "12", value_name = "N")]
     pub(crate) steps: NonZeroUsize,
@@ -348,6 +348,15 @@ pub(crate) enum BenchKind {
     Train,
     /// Routers alone, and within a MoE layer
     Routers,
+    /// Attention with experts against dense attention
+    Attention,
+}
+
+impl BenchArgs {
+    /// The batch that is asked for, or `usual`.
+    pub(crate) fn batch_or(&self, usual: usize) -> usize {
+        self.batch.map_or(usual, NonZeroUsize::get)
+    }
 }
 
 #[derive(ClapArgs)]

@@ -5,6 +5,10 @@ use crate::twins::attention::{CrossAttention, SelfAttention, Softmax};
 use crate::twins::block::Block;
 use crate::twins::dense::{Activation, Linear};
 use crate::twins::grouped::{GatherLinear, ScatterLinear};
+use crate::twins::language::{
+    Append, Embedding, MaskedAttention, NegativeEntropy, Rotary, RoutedLinear, Scaled,
+    TokenCrossEntropy,
+};
 use crate::twins::mixing::{CosineLogits, GatherMix, Mul, ScatterMix, ScatterRows, SoftmaxColumns};
 use crate::twins::norm::{HeadNorm, LayerNorm};
 use crate::twins::routed::{self, Weigh};
@@ -122,6 +126,49 @@ proptest! {
         let n: usize = groups.iter().map(Vec::len).sum();
         let lens = [n * i, e * i * o, e * o, n, t * o];
         check(&ScatterLinear { act, groups, i, o }, &draw(&lens, seed.into()))?;
+    }
+
+    #[test]
+    fn masked_attention(
+        b in 1_usize..3, q in 1_usize..4, more in 0_usize..3, heads in 1_usize..3, shared_by in 1_usize..3,
+        a in 1_usize..4, masks in 0_u8..16, seed: u32,
+    ) {
+        let l = q + more;
+        let twin = MaskedAttention {
+            b, q, l, heads, shared_by, a,
+            scale: 0.7,
+            offset: more,
+            is_causal: masks & 1 > 0,
+            removed_keys: if masks & 2 > 0 { (0..b * l).map(|i| i % 3 == 1).collect() } else { vec![] },
+            removed_pairs: if masks & 4 > 0 { (0..q * q).map(|i| i % 4 == 1).collect() } else { vec![] },
+            distances: (masks & 8 > 0).then_some([l, 2 * l]),
+        };
+        check(&twin, &draw(&twin.lens(), seed.into()))?;
+    }
+
+    #[test]
+    fn rotary(l in 1_usize..4, heads in 1_usize..3, half in 0_usize..3, more in 0_usize..2, seed: u32) {
+        let a = 2 * half + more + 1;
+        let twin = Rotary { l, heads, a, channels: 2 * half, first: 5 };
+        check(&twin, &draw(&[2 * l * heads * a], seed.into()))?;
+    }
+
+    #[test]
+    fn routed_linear(i in 1_usize..4, o in 1_usize..4, seed: u32) {
+        let groups = vec![vec![(0, 1), (2, 1), (2, 2)], vec![], vec![(1, 0), (1, 2)]];
+        check(&RoutedLinear { groups, i, o }, &draw(&[3 * i, 3 * i * o, 5, 4 * o], seed.into()))?;
+    }
+
+    #[test]
+    fn of_words(v in 1_usize..5, d in 1_usize..4, picks in prop::collection::vec(0_u32..100, 1..9), seed: u32) {
+        let seed = seed.into();
+        let indices: Vec<u32> = picks.iter().map(|pick| pick % v as u32).collect();
+        check(&Embedding { indices: indices.clone(), d }, &draw(&[v * d], seed))?;
+        check(&TokenCrossEntropy { targets: indices, v }, &draw(&[v * picks.len()], seed))?;
+        check(&Scaled, &draw(&[v * d, 1], seed))?;
+        check(&Append { l: v, m: d, d: 2 }, &draw(&[2 * v * 2, 2 * d * 2], seed))?;
+        let sums = draw(&[v], seed).remove(0).iter().map(|x| x.abs() + 0.3).collect();
+        check(&NegativeEntropy { count: 3 }, &[sums])?;
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What each operation says to shapes that it cannot take, word for word.
 
 use sparsely_tensor::{
-    Activation, CrossEntropy, GroupedWeights, Layout, Param, Pool, Result, RowGroups, Shape, Slab,
-    Tape, Var,
+    Activation, Attention, AttentionMask, CrossEntropy, Distances, GroupedWeights, Layout, Param,
+    Pool, Result, Rotary, Routes, RowGroups, Shape, Slab, Tape, Var,
 };
 use std::sync::Arc;
 
@@ -152,6 +152,78 @@ fn attention() {
             ),
         );
     }
+}
+
+#[test]
+fn masked_attention() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    let mask = AttentionMask { is_causal: true, ..AttentionMask::default() };
+    let settings =
+        |head_width| Attention { head_width, scale: 1.0, offset: 2, mask: &mask, distances: None };
+    let (q, k) = (zeros(&tape, [2, 3, 6]), zeros(&tape, [2, 5, 6]));
+    let told = |k: &str| {
+        format!(
+            "masked_attention: expected q [B, Q, H·A], k and v [B, L, Hk·A] for A 4 with H a multiple of Hk, \
+             masks [B, L] and [Q, up to L], got q [2, 3, 6], k {k}, v {k}, masks of None and None"
+        )
+    };
+    says(q.masked_attention(&k, &k, &settings(4)), &told("[2, 5, 6]"));
+    let narrow = zeros(&tape, [2, 5, 4]);
+    says(q.masked_attention(&narrow, &narrow, &settings(4)), &told("[2, 5, 4]"));
+    let keys = zeros(&tape, [4, 6]);
+    let distances = Some(Distances { queries: &q, keys: &keys, zero: 3 });
+    says(
+        q.masked_attention(&k, &k, &Attention { distances, ..settings(3) }),
+        "masked_attention: expected queries [2, 3, 6], keys [R, 6] for distances from −4 to 0, got queries [2, 3, 6], \
+         keys [4, 6], distance 0 in row 3",
+    );
+    says(
+        q.rotary(&Rotary { head_width: 3, channels: 3, first: 0, base: 1e4 }),
+        "rotary: expected rows of H·3 and an even number of channels up to 3, got rows of 6, 3 channels",
+    );
+    says(q.append(&narrow), "append: expected [2, M, 6], got [2, 5, 4]");
+}
+
+#[test]
+fn routed_linear() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    says(
+        Routes::new([2, 2], &[vec![(0, 2)]]),
+        "routes: expected ascending pairs below (2, 2), got [(0, 2)]",
+    );
+    says(
+        Routes::new([2, 2], &[vec![(1, 0), (0, 1)]]),
+        "routes: expected ascending pairs below (2, 2), got [(1, 0), (0, 1)]",
+    );
+    let routes = Arc::new(Routes::new([3, 5], &[vec![(0, 0)], vec![(2, 4)]]).unwrap());
+    let (x, gates) = (zeros(&tape, [3, 3]), zeros(&tape, [1]));
+    says(
+        x.routed_linear(&wrong.named("stack"), &routes, Some(&gates), None),
+        "routed_linear: expected x [3, I], w [2, I, O], gates [2], residual [5, O], got x [3, 3], w [2, 3, 4], gates \
+         Some([1]), residual None",
+    );
+}
+
+#[test]
+fn words() {
+    let wrong = Wrong::new();
+    let tape = wrong.tape();
+    says(
+        tape.embedding(&wrong.named("weights"), &[0, 3]),
+        "embedding: expected indices below 3, got 3",
+    );
+    let logits = zeros(&tape, [2, 3]);
+    says(
+        logits.token_cross_entropy(&[0]),
+        "token_cross_entropy: expected 2 targets below 3, got 1 targets",
+    );
+    says(logits.token_losses(&[0, 3]), "token_losses: expected 2 targets below 3, got a target 3");
+    says(logits.scaled(&wrong.named("row of 3")), "scaled: expected a single factor, got [3]");
+    // log 3 each, whatever the target is.
+    let losses = logits.token_losses(&[0, 2]).unwrap();
+    assert!(losses.iter().all(|loss| (loss - 3.0_f64.ln()).abs() < 1e-6), "{losses:?}");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! that the kernels count. The counter is the process's, so what counts here has this binary to
 //! itself, one model at a time.
 
+use sparsely::attention::ExpertProjections;
 use sparsely::cost::{Call, ModelCost, Routed, forward_macs};
-use sparsely::model::{Classifier, ModelConfig, Output, Positions, Vit};
+use sparsely::model::{Classifier, ExpertAttention, ModelConfig, Output, Positions, Vit};
 use sparsely::moe::router::{ExpertChoiceConfig, RandomConfig, Slots, SoftConfig};
 use sparsely::moe::{
     Capacity, Dial, Granularity, Group, ImageInput, MoeConfig, Placement, RouterConfig, Subset,
@@ -59,6 +60,36 @@ fn random(config: ModelConfig) -> ModelConfig {
     let router = RouterConfig::Random(RandomConfig { num_selected: 2 });
     config.moe.as_mut().unwrap().router = router;
     config
+}
+
+/// The same with experts inside the heads of its attention.
+fn switch_head(config: ModelConfig, attention: ExpertAttention) -> ModelConfig {
+    ModelConfig { attention: Some(attention), ..config }
+}
+
+/// Experts on some projections or all, one expert, one router for both sides.
+fn switch_head_models() -> Vec<(&'static str, ModelConfig)> {
+    let base = ExpertAttention { heads: 2, head_width: 5, ..ExpertAttention::default() };
+    let on = |values, keys, queries, outputs| ExpertProjections { values, keys, queries, outputs };
+    let (image, all) = (Group::Images { n: 1 }, on(true, true, true, true));
+    let shared_router = true;
+    vec![
+        ("switch head", switch_head(dense(), base)),
+        ("both kinds of experts", switch_head(sparse(2, Capacity::Unlimited, image), base)),
+        ("experts everywhere", switch_head(dense(), ExpertAttention { experts: all, ..base })),
+        ("one router", switch_head(dense(), ExpertAttention { shared_router, ..base })),
+        (
+            "experts of keys",
+            switch_head(
+                dense(),
+                ExpertAttention { experts: on(false, true, false, false), ..base },
+            ),
+        ),
+        (
+            "one expert",
+            switch_head(dense(), ExpertAttention { num_experts: 1, num_selected: 1, ..base }),
+        ),
+    ]
 }
 
 /// Names and models: heads, norms, dropout; K 1 to 3; seats for all, for some, for as many as ask.
@@ -156,10 +187,15 @@ fn soft_models() -> Vec<(&'static str, ModelConfig)> {
     vec![("soft", soft(Slots::default())), ("soft 3", soft(Slots::Exact { n: 3 }))]
 }
 
+fn all_models() -> impl Iterator<Item = (&'static str, ModelConfig)> {
+    let routed = soft_models().into_iter().chain(router_models());
+    models().into_iter().chain(routed).chain(switch_head_models())
+}
+
 #[test]
 fn forward_macs_are_those_that_the_kernels_count() {
     let mut dropping = 0;
-    for (name, config) in models().into_iter().chain(soft_models()).chain(router_models()) {
+    for (name, config) in all_models() {
         let (counted, stats) = counting(&config, |vit, params, images| {
             let pool = Pool::new();
             let tape = Tape::inference(params, &pool);
@@ -173,7 +209,7 @@ fn forward_macs_are_those_that_the_kernels_count() {
 
 #[test]
 fn backward_macs_are_those_that_the_kernels_count() {
-    let models = models().into_iter().chain(soft_models()).chain(router_models());
+    let models = all_models();
     for (name, config) in models.filter(|(_, config)| config.num_classes.is_some()) {
         let (counted, stats) = counting(&config, |vit, params, images| {
             let pool = Pool::new();
@@ -337,7 +373,7 @@ fn parameters_are_those_of_the_layout() {
         .chain(mobile)
         .chain(["digits".into()])
         .map(|name| (preset(&name).unwrap().model, name));
-    let models = models().into_iter().chain(soft_models()).chain(router_models());
+    let models = all_models();
     let models = models.map(|(name, config)| (config, name.to_string()));
     for (config, name) in presets.chain(models) {
         let cost = ModelCost::of(&config, &Call::balanced(8)).unwrap();

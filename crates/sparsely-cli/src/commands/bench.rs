@@ -13,6 +13,9 @@ use std::time::Instant;
 /// Steps before the clock starts: pages are touched and buffers pooled.
 const WARM_UP: u64 = 3;
 
+/// Images of a step, unless others are asked for.
+pub(super) const IMAGES: usize = 64;
+
 /// Images whose tokens compete for seats.
 const GROUP: usize = 8;
 
@@ -50,11 +53,14 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
-    if args.what == BenchKind::Routers {
-        return super::bench_routers::run(args);
+    match args.what {
+        BenchKind::Routers => return super::bench_routers::run(args),
+        BenchKind::Attention => return super::bench_attention::run(args),
+        BenchKind::Train => {}
     }
-    if !args.batch.get().is_multiple_of(GROUP) {
-        bail!("--batch: expected a multiple of {GROUP}, the images of a group, got {}", args.batch);
+    let batch = args.batch_or(IMAGES);
+    if !batch.is_multiple_of(GROUP) {
+        bail!("--batch: expected a multiple of {GROUP}, the images of a group, got {batch}");
     }
     match &args.model {
         Some(name) => measure(name, args)?,
@@ -80,8 +86,9 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
         bail!("there is no model `{name}` to measure; there are {}", known.join(", "));
     };
     let (model, params) = Vit::init(config, 0)?;
-    let train = TrainConfig { batch_size: args.batch.get(), ..TrainConfig::default() };
-    let batch = synthetic(config, args.batch.get());
+    let images = args.batch_or(IMAGES);
+    let train = TrainConfig { batch_size: images, ..TrainConfig::default() };
+    let batch = synthetic(config, images);
     let mut trainer = Trainer::new(model, params, train, 0, 10_000);
     let mut seconds = Vec::new();
     for step in 0..WARM_UP + args.steps.get() as u64 {
@@ -92,12 +99,12 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
         }
     }
     seconds.sort_by(f64::total_cmp);
-    let images_per_second = args.batch.get() as f64 / seconds[seconds.len() / 2];
+    let images_per_second = images as f64 / seconds[seconds.len() / 2];
     let threads = rayon::current_num_threads();
     let peak = peak_bytes();
     if args.json {
         let line = json!({
-            "model": name, "precision": "f32", "threads": threads, "batch": args.batch,
+            "model": name, "precision": "f32", "threads": threads, "batch": images,
             "images_per_second": images_per_second, "peak_bytes": peak,
         });
         say!("{line}");

@@ -1,6 +1,7 @@
 //! One verb a file.
 
 pub(crate) mod bench;
+mod bench_attention;
 mod bench_routers;
 pub(crate) mod cost;
 pub(crate) mod eval;

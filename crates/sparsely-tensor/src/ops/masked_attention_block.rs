@@ -168,7 +168,8 @@ simd! {
             return;
         }
         for v in x.iter_mut() {
-            *v = math::exp_of_negative::<I>((*v - max) * scale);
+            // A row may reach far down: to the last bits there, too.
+            *v = math::exp::<I>((*v - max) * scale);
         }
         let inverse = 1.0 / reduce::sum(x);
         for v in x.iter_mut() {

@@ -11,8 +11,12 @@ const FIRST: usize = 7;
 
 /// Compares `op` on 1..=64 rows of random `x` with the same rows of `op` on all of them. The
 /// closure gets the range of rows that its input is.
-fn assert_rows_do_not_depend_on_others<F>(what: &str, model: &Model, row: &[usize], op: F)
-where
+pub(super) fn assert_rows_do_not_depend_on_others<F>(
+    what: &str,
+    model: &Model,
+    row: &[usize],
+    op: F,
+) where
     F: for<'t> Fn(&Var<'t>, std::ops::Range<usize>) -> Result<Var<'t>>,
 {
     let row_len: usize = row.iter().product();

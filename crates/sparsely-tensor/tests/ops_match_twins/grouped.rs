@@ -6,15 +6,27 @@ use crate::twins::grouped;
 use sparsely_tensor::{GroupedWeights, RowGroups};
 
 fn gather(num_rows: usize, groups: Vec<Vec<u32>>, [i, o]: [usize; 2], seed: u64) {
+    gather_with(num_rows, groups.clone(), [i, o], true, seed);
+    gather_with(num_rows, groups, [i, o], false, seed);
+}
+
+fn gather_with(
+    num_rows: usize,
+    groups: Vec<Vec<u32>>,
+    [i, o]: [usize; 2],
+    has_bias: bool,
+    seed: u64,
+) {
     let e = groups.len();
     let row_groups = Arc::new(RowGroups::new(num_rows, &groups).unwrap());
     let inputs = vec![
         Input::value([num_rows, i], seed),
         Input::named([e, i, o], seed + 1),
-        Input::named([e, o], seed + 2),
+        Input::named([e, o], seed + 2).if_present(has_bias),
     ];
     check(&grouped::GatherLinear { groups, i, o }, seed, inputs, |vars, names| {
-        vars[0].gather_linear(&GroupedWeights { w: names[1], b: Some(names[2]) }, &row_groups)
+        let weights = GroupedWeights { w: names[1], b: has_bias.then_some(names[2]) };
+        vars[0].gather_linear(&weights, &row_groups)
     });
 }
 
@@ -26,18 +38,20 @@ fn scatter(
     has_residual: bool,
     seed: u64,
 ) {
+    // Half of all, for either residual.
+    let has_bias = seed.is_multiple_of(2);
     let e = groups.len();
     let row_groups = Arc::new(RowGroups::new(num_rows, &groups).unwrap());
     let n = row_groups.num_entries();
     let inputs = vec![
         Input::value([n, i], seed),
         Input::named([e, i, o], seed + 1),
-        Input::named([e, o], seed + 2),
+        Input::named([e, o], seed + 2).if_present(has_bias),
         Input::value([n], seed + 3),
         Input::value([num_rows, o], seed + 4).if_present(has_residual),
     ];
     check(&grouped::ScatterLinear { act, groups, i, o }, seed, inputs, |vars, names| {
-        let weights = GroupedWeights { w: names[1], b: Some(names[2]) };
+        let weights = GroupedWeights { w: names[1], b: has_bias.then_some(names[2]) };
         let residual = has_residual.then_some(&vars[4]);
         vars[0].scatter_linear(act, &weights, &row_groups, &vars[3], residual)
     });

@@ -5,6 +5,7 @@ mod block;
 mod dense;
 mod glue;
 mod grouped;
+mod language;
 mod mixing;
 mod statistics;
 mod transport;

@@ -10,6 +10,7 @@ pub(crate) mod block;
 pub(crate) mod dense;
 pub(crate) mod graph;
 pub(crate) mod grouped;
+pub(crate) mod language;
 pub(crate) mod mixing;
 pub(crate) mod norm;
 pub(crate) mod routed;

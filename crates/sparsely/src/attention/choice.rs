@@ -2,7 +2,7 @@
 
 use super::HeadGate;
 use crate::moe::selection::top_k;
-use crate::moe::{RouterStats, dropped};
+use crate::moe::{RouterStats, dropped, entropy_sum};
 use crate::nn::Mode;
 use crate::{Error, Result};
 use sparsely_tensor::{Activation, Routes, Var};
@@ -67,7 +67,7 @@ impl Chooser {
             .iter()
             .map(|own| own.iter().map(|(token, row)| (*row, *token)).collect())
             .collect();
-        let stats = self.stats(&pairs, t);
+        let stats = self.stats(&pairs, logits);
         let gates_n = self.gates(logits, &choices, &places.concat())?;
         Ok(HeadChoice {
             to_heads: Arc::new(Routes::new([t, t * heads], &pairs)?),
@@ -94,14 +94,48 @@ impl Chooser {
         }
     }
 
-    fn stats(&self, pairs: &[Vec<(u32, u32)>], t: usize) -> RouterStats {
+    /// Counts over all heads; a token of each head is one of `tokens`.
+    fn stats(&self, pairs: &[Vec<(u32, u32)>], logits: &Var<'_>) -> RouterStats {
         let asked_e: Vec<u64> = pairs.iter().map(|own| own.len() as u64).collect();
+        let gates = logits.detached().activation(Activation::Sigmoid);
+        let decisions = logits.shape().len() / self.experts;
         RouterStats {
             seated_e: asked_e.clone(),
             asked_e,
-            tokens: t as u64,
-            seats: (t * self.heads * self.selected) as u64,
+            tokens: decisions as u64,
+            seats: (decisions * self.selected) as u64,
+            entropy_sum: entropy_sum(gates.values(), self.experts),
             ..RouterStats::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sparsely_tensor::{Layout, Pool, Slab, Tape};
+
+    #[test]
+    fn each_head_takes_its_own_two_of_three_experts() {
+        let params = Slab::zeros(Arc::new(Layout::default()));
+        let pool = Pool::new();
+        let tape = Tape::inference(&params, &pool);
+        // Head 0 takes its experts 1 and 2, head 1 its experts 0 and 2: groups 1, 2, 3 and 5.
+        let logits = tape.constant([1, 6], &[0.0, 3.0, 2.0, 5.0, 0.0, 4.0]).unwrap();
+        let chooser = |gate| Chooser { heads: 2, experts: 3, selected: 2, gate, dropout: 0.0 };
+        let choice = chooser(HeadGate::Sigmoid).choose(&logits, &mut Mode::Eval).unwrap();
+        assert_eq!(choice.stats.asked_e, [0, 1, 1, 1, 0, 1]);
+        let to_head = |row| vec![(0, row)];
+        let pairs = [vec![], to_head(0), to_head(0), to_head(1), vec![], to_head(1)];
+        assert_eq!(*choice.to_heads, Routes::new([1, 2], &pairs).unwrap());
+        let near = |gates: &[f32], want: [f32; 4]| {
+            gates.iter().zip(want).all(|(gate, want)| (gate - want).abs() < 1e-4)
+        };
+        // 1 / (1 + e⁻ˣ) of 3, 2, 5, 4.
+        assert!(near(choice.gates_n.values(), [0.9526, 0.8808, 0.9933, 0.9820]));
+        let softmax =
+            chooser(HeadGate::SoftmaxOfSelected).choose(&logits, &mut Mode::Eval).unwrap();
+        // Both heads' logits are 1 apart: 1 / (1 + e⁻¹) and the rest.
+        assert!(near(softmax.gates_n.values(), [0.7311, 0.2689, 0.7311, 0.2689]));
     }
 }

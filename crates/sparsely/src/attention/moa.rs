@@ -5,7 +5,7 @@ use super::positions::Positions;
 use super::scene::{KeysValues, Report, Scene};
 use super::{MoaConfig, MoaGate, MoaLossWeights};
 use crate::moe::selection::top_k;
-use crate::moe::{RouterStats, z_loss};
+use crate::moe::{RouterStats, entropy_sum, z_loss};
 use crate::nn::{Init, Initializer};
 use crate::{Error, Result};
 use sparsely_tensor::{Activation, Param, Routes, Var};
@@ -124,6 +124,7 @@ impl Moa {
             asked_e,
             tokens: t as u64,
             seats: (t * k) as u64,
+            entropy_sum: entropy_sum(gates_te.values(), e),
             ..RouterStats::default()
         });
         Ok(Choice {
@@ -185,4 +186,31 @@ pub fn moa_switch_loss<'t>(gates_te: &Var<'t>, choices: &[u32]) -> Result<Var<'t
     let factor = e as f64 / (choices.len() as f64 * t as f64);
     counts_e.iter_mut().for_each(|count| *count *= factor);
     Ok(gates_te.sum_groups(t)?.dot_constant(&counts_e)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sparsely_tensor::{Layout, Pool, Slab, Tape};
+
+    /// Two tokens of gates (¾, ¼) each.
+    fn loss(of: impl for<'t> Fn(&Var<'t>) -> Result<Var<'t>>) -> f32 {
+        let params = Slab::zeros(Arc::new(Layout::default()));
+        let pool = Pool::new();
+        let tape = Tape::inference(&params, &pool);
+        of(&tape.constant([2, 2], &[0.75, 0.25, 0.75, 0.25]).unwrap()).unwrap().values()[0]
+    }
+
+    #[test]
+    fn cv_loss_of_three_to_one_is_a_half() {
+        // One choice each, different ones: sums (¾, ¼), mean ½, unbiased variance 2 · 1/16, over ¼.
+        assert!((loss(|gates_te| moa_cv_loss(gates_te, &[0, 1], 1)) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn switch_loss_is_one_in_balance_and_more_where_all_choose_one() {
+        // 2 · (¾ · ½ + ¼ · ½) = 1; 2 · ¾ · 1 = 1.5.
+        assert!((loss(|gates_te| moa_switch_loss(gates_te, &[0, 1])) - 1.0).abs() < 1e-6);
+        assert!((loss(|gates_te| moa_switch_loss(gates_te, &[0, 0])) - 1.5).abs() < 1e-6);
+    }
 }

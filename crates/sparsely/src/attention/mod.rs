@@ -20,6 +20,7 @@ pub use dense::{DenseAttention, LearnedScore};
 pub use layer::AttentionLayer;
 pub use moa::{Moa, moa_cv_loss, moa_switch_loss};
 pub use multi_head::{AttentionPool, MultiHeadAttention};
+pub(crate) use positions::sinusoids;
 pub use positions::{DistanceKeys, Positions, Sinusoids};
 pub use scene::{KeysValues, Report, Scene};
 pub use switch_head::{IntoHeads, OutOfHeads, SwitchHead};

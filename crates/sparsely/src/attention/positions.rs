@@ -3,6 +3,7 @@
 use super::RelativePositions;
 use crate::Result;
 use crate::nn::{Init, Initializer};
+use rayon::prelude::*;
 use sparsely_tensor::{Activation, Param, Rotary, Tape, Var};
 
 /// The base of rotary angles and of the sinusoids' wavelengths.
@@ -17,23 +18,28 @@ pub struct Sinusoids<'t> {
     pub zero: usize,
 }
 
+/// Rows of [`Sinusoids`] for distances from −`behind` to `ahead`, of width D: pe(r)[2i] = sin(r ωᵢ), pe(r)[2i+1] =
+/// cos(r ωᵢ), ωᵢ = 10⁴^(−2i/D).
+pub(crate) fn sinusoids([behind, ahead]: [usize; 2], d: usize) -> Vec<f32> {
+    let omega: Vec<f64> = (0..d).map(|c| BASE.powf(-((c / 2 * 2) as f64) / d as f64)).collect();
+    let mut table = vec![0.0; (behind + ahead + 1) * d];
+    table.par_chunks_mut(d).enumerate().for_each(|(row, values)| {
+        let r = row as f64 - behind as f64;
+        for (c, (value, omega)) in values.iter_mut().zip(&omega).enumerate() {
+            let angle = r * omega;
+            *value = if c % 2 == 0 { angle.sin() } else { angle.cos() } as f32;
+        }
+    });
+    table
+}
+
 impl<'t> Sinusoids<'t> {
-    /// Distances from −`behind` to `ahead`, of width D: pe(r)[2i] = sin(r ωᵢ), pe(r)[2i+1] = cos(r ωᵢ), ωᵢ = 10⁴^(−2i/D).
+    /// Distances from −`behind` to `ahead`, of width D.
     ///
     /// # Errors
     /// If D is 0.
     pub fn new(tape: &'t Tape<'t>, [behind, ahead]: [usize; 2], d: usize) -> Result<Sinusoids<'t>> {
-        let omega: Vec<f64> = (0..d).map(|c| BASE.powf(-((c / 2 * 2) as f64) / d as f64)).collect();
-        let distances = (0..behind + ahead + 1).map(|row| row as f64 - behind as f64);
-        let value = |r: f64, c: usize| match c % 2 {
-            0 => (r * omega[c]).sin(),
-            _ => (r * omega[c]).cos(),
-        };
-        let table: Vec<f32> = distances
-            .flat_map(|r| (0..d).map(move |c| (r, c)))
-            .map(|(r, c)| value(r, c) as f32)
-            .collect();
-        let table_rd = tape.constant([behind + ahead + 1, d], &table)?;
+        let table_rd = tape.constant([behind + ahead + 1, d], &sinusoids([behind, ahead], d))?;
         Ok(Sinusoids { table_rd, zero: behind })
     }
 }

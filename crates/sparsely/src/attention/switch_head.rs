@@ -78,7 +78,11 @@ impl SwitchHead {
         };
         let shares = config.shared_router;
         let needs_source = has_experts && experts.source() && !shares;
-        let needs_destination = !has_experts || experts.destination() || shares && experts.source();
+        let needs_destination = match has_experts {
+            true => experts.destination() || shares && experts.source(),
+            // The softmax of one is 1.
+            false => config.gate == HeadGate::Sigmoid,
+        };
         SwitchHead {
             queries,
             keys,
@@ -171,11 +175,7 @@ impl SwitchHead {
         let Some(router) = &self.destination_router else { return Ok(mixed.clone()) };
         let rows = mixed.shape().rows();
         let logits = x.linear(Activation::Identity, router, None, None)?;
-        let gates = match self.config.gate {
-            HeadGate::Sigmoid => logits.activation(Activation::Sigmoid),
-            // Of one.
-            HeadGate::SoftmaxOfSelected => return Ok(mixed.clone()),
-        };
+        let gates = logits.activation(Activation::Sigmoid);
         let own = RowGroups::new(rows, &[(0..rows as u32).collect()])?;
         Ok(mixed.scatter_rows(&Arc::new(own), &gates.reshape([rows])?, None)?)
     }

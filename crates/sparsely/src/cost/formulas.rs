@@ -10,11 +10,11 @@ use crate::{Error, Result};
 /// The model's sizes as the formulas name them.
 pub(super) struct Sizes {
     /// B.
-    b: u64,
+    pub(super) b: u64,
     /// L.
-    l: u64,
+    pub(super) l: u64,
     /// D.
-    d: u64,
+    pub(super) d: u64,
     /// F.
     f: u64,
     /// H.
@@ -68,6 +68,9 @@ impl Sizes {
 
     /// The norm before it, then q, k and v, their matrix, and the output with its residual.
     pub(super) fn attention(&self, config: &ModelConfig, block: usize) -> [PartCost; 2] {
+        if let Some(attention) = &config.attention {
+            return [self.norm(Some(block)), self.expert_attention(attention, block)];
+        }
         let Sizes { b, l, d, h, .. } = *self;
         let mut part = PartCost::new(Some(block), Part::Attention).linear(b * l, [d, 3 * d]);
         if config.qk_norm {

@@ -6,6 +6,7 @@
 //! ELECTRA's count (Clark et al. 2020, arXiv 2003.10555): 5 for each value of a norm or a softmax,
 //! 8 for a GELU, 1 for an addition.
 
+mod attention;
 mod call;
 mod formulas;
 pub mod language;

@@ -1,5 +1,7 @@
 //! A vision transformer as a value.
 
+use super::ExpertAttention;
+use crate::attention::AttentionConfig;
 use crate::moe::router::{Asked, experts_problem};
 use crate::moe::{Dial, Group, ImageInput, LossWeights, MoeConfig, Subset};
 use crate::{Error, Result};
@@ -47,6 +49,10 @@ pub struct ModelConfig {
     pub head_bias: f32,
     /// After the embedding, the attention and inside the dense MLPs.
     pub dropout: f32,
+    /// Experts inside the heads of every block's attention; `heads` and `qk_norm` are then the pooling
+    /// head's alone. Without it attention is dense.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<ExpertAttention>,
     /// The mixture of experts; without it the model is dense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moe: Option<MoeConfig>,
@@ -70,6 +76,7 @@ impl Default for ModelConfig {
             pre_logits: None,
             head_bias: 0.0,
             dropout: 0.0,
+            attention: None,
             moe: Some(MoeConfig { group: Group::Images { n: 8 }, ..MoeConfig::default() }),
         }
     }
@@ -207,6 +214,10 @@ impl ModelConfig {
         check(self.head_bias.is_finite(), &|| {
             format!("model.head_bias {} is not a finite number", self.head_bias)
         });
+        if let Some(attention) = &self.attention {
+            let config = AttentionConfig::SwitchHead(attention.switch_head());
+            problems.extend(config.problems("model.attention"));
+        }
         // Placements list the blocks that there are.
         if let (Some(moe), true) = (&self.moe, self.depth <= MAX_DEPTH) {
             problems.extend(self.moe_problems(moe));
@@ -226,8 +237,14 @@ impl ModelConfig {
         let patch = self.patch_size as f64 * self.patch_size as f64 * self.channels as f64 * d;
         let tokens = (self.image_size as f64 / self.patch_size.max(1) as f64).powi(2) * d;
         let features = self.pre_logits.unwrap_or(0) as f64;
+        let attention = self.attention.as_ref().map_or(0.0, |attention| {
+            AttentionConfig::SwitchHead(attention.switch_head()).approximate_columns() * d
+        });
         let head = features * d + self.num_classes.unwrap_or(0) as f64 * features.max(d);
-        self.depth as f64 * (4.0 * d * d + 2.0 * d * f * experts) + patch + tokens + head
+        self.depth as f64 * (attention + 4.0 * d * d + 2.0 * d * f * experts)
+            + patch
+            + tokens
+            + head
     }
 
     /// What cannot work where whole images are routed.

@@ -1,11 +1,13 @@
 //! Whole models.
 
+mod attention;
 mod config;
 pub mod language;
 mod positions;
 mod variant;
 mod vit;
 
+pub use attention::{AttentionStats, ExpertAttention};
 pub use config::{Classifier, ModelConfig, Positions};
 pub use positions::{resize_positions, token_grid};
 pub use variant::Variant;

@@ -1,7 +1,8 @@
 //! The vision transformer of the reference, with experts in the blocks that ask for them.
 
+use super::attention::{AttentionStats, BlockAttention};
 use super::{Classifier, ModelConfig, Positions};
-use crate::attention::{AttentionPool, MultiHeadAttention};
+use crate::attention::AttentionPool;
 use crate::moe::router::Learned;
 use crate::moe::{Dial, ImageRouter, Mixture, MoeConfig, MoeLayer, RouterStats, Routing};
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
@@ -32,7 +33,7 @@ enum PositionTable {
 
 struct Block {
     norm_0: LayerNorm,
-    attention: MultiHeadAttention,
+    attention: BlockAttention,
     norm_1: LayerNorm,
     feed_forward: FeedForward,
 }
@@ -56,6 +57,8 @@ pub struct Output<'t> {
     pub stats: Vec<(usize, RouterStats)>,
     /// The logits `[B, E]` of the router of whole images, if there is one that has them.
     pub image_logits_be: Option<Var<'t>>,
+    /// One for each block, where attention has experts.
+    pub attention_stats: Vec<AttentionStats>,
 }
 
 impl Vit {
@@ -106,13 +109,7 @@ impl Vit {
             let moe = config.moe.as_ref().filter(|_| moe_blocks.contains(&i));
             init.scope(format!("blocks/{i}"), |init| Block {
                 norm_0: LayerNorm::init(init, "norm_0", d),
-                attention: MultiHeadAttention::init(
-                    init,
-                    "attention",
-                    d,
-                    config.heads,
-                    config.qk_norm,
-                ),
+                attention: BlockAttention::init(init, config),
                 norm_1: LayerNorm::init(init, "norm_1", d),
                 feed_forward: FeedForward::init(init, config, moe),
             })
@@ -161,7 +158,13 @@ impl Vit {
     ) -> Result<Output<'t>> {
         self.config.check_skipped(dial)?;
         let mut x_bld = self.embed(tape, images_bhwc, mode)?;
-        let mut routed = Routed { dial, decided: None, losses: Vec::new(), stats: Vec::new() };
+        let mut routed = Routed {
+            dial,
+            decided: None,
+            losses: Vec::new(),
+            stats: Vec::new(),
+            attention: Vec::new(),
+        };
         for (i, block) in self.blocks.iter().enumerate() {
             let is_left_out = dial.skips(i);
             if let (Some(router), FeedForward::Decided(_), None, false) =
@@ -173,14 +176,14 @@ impl Vit {
             }
             x_bld = block.forward(&x_bld, self.config.dropout, (i, &mut routed), mode)?;
         }
-        let Routed { decided, losses, stats, .. } = routed;
+        let Routed { decided, losses, stats, attention: attention_stats, .. } = routed;
         let image_logits_be = decided.and_then(|decision| decision.logits);
         let features_bd = self.features(&self.norm.forward(&x_bld)?)?;
         let logits_bv = match &self.head {
             Some(head) => head.forward(&features_bd)?,
             None => features_bd.clone(),
         };
-        Ok(Output { logits_bv, features_bd, losses, stats, image_logits_be })
+        Ok(Output { logits_bv, features_bd, losses, stats, image_logits_be, attention_stats })
     }
 
     /// Moves after a training step what routers adapt by rule, given what the step's output told.
@@ -252,6 +255,7 @@ struct Routed<'a, 't> {
     decided: Option<Routing<'t>>,
     losses: Vec<(Var<'t>, f32)>,
     stats: Vec<(usize, RouterStats)>,
+    attention: Vec<AttentionStats>,
 }
 
 impl FeedForward {
@@ -276,7 +280,9 @@ impl Block {
         (i, routed): (usize, &mut Routed<'_, 't>),
         mode: &mut Mode<'_>,
     ) -> Result<Var<'t>> {
-        let x_bld = self.attention.forward(&self.norm_0.forward(x_bld)?, x_bld, rate, mode)?;
+        let (x_bld, stats) =
+            self.attention.forward([&self.norm_0.forward(x_bld)?, x_bld], rate, i, mode)?;
+        routed.attention.extend(stats);
         let normed_bld = || self.norm_1.forward(&x_bld);
         match &self.feed_forward {
             FeedForward::Dense(mlp) => mlp.forward(&normed_bld()?, &x_bld, mode),

@@ -30,4 +30,5 @@ pub use router::{LossWeights, RouterConfig, TokenChoiceConfig};
 pub use routing::{Mixing, Routing};
 pub use sigma::{SigmaGate, SigmaMoe, SigmaMoeConfig, dropped};
 pub use stats::RouterStats;
+pub(crate) use stats::entropy_sum;
 pub use subset::Subset;

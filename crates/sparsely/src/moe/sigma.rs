@@ -1,6 +1,7 @@
 //! Sigma-MoE (arXiv 2310.10837): experts without biases whose gate multiplies after the ReLU.
 
 use super::selection::top_k;
+use super::stats::entropy_sum;
 use super::{Mixing, RouterStats, Routing};
 use crate::nn::{Init, Initializer, Mode, Renormalised};
 use crate::rng::Rng;
@@ -152,6 +153,7 @@ impl SigmaMoe {
             asked_e,
             tokens: t as u64,
             seats: (t * k) as u64,
+            entropy_sum: self.entropy_sum(&logits_te),
             ..RouterStats::default()
         };
         let rows = RowGroups::new(t, &tokens_of_e)?;
@@ -173,6 +175,16 @@ impl SigmaMoe {
                 Ok(selected_tk.softmax().pick(&Arc::new(places.to_vec()))?)
             }
         }
+    }
+
+    /// Of the gates as shares of their sum, before the choice.
+    fn entropy_sum(&self, logits_te: &Var<'_>) -> f64 {
+        let logits_te = logits_te.detached();
+        let gates_te = match self.config.gate {
+            SigmaGate::Sigmoid => logits_te.activation(Activation::Sigmoid),
+            SigmaGate::Softmax | SigmaGate::SoftmaxOfSelected => logits_te.softmax(),
+        };
+        entropy_sum(gates_te.values(), self.config.num_experts)
     }
 
     /// γ Σ m ln m, m the mean of softmax(logits) over all tokens, whatever the gate is.

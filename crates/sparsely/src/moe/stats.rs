@@ -141,7 +141,7 @@ pub(super) fn softmax_entropy_sum(logits: &[f32], gates: &[f32], width: usize) -
 }
 
 /// Σ over rows of the entropy in nats of gates from 0, as shares of their sum.
-pub(super) fn entropy_sum(gates: &[f32], width: usize) -> f64 {
+pub(crate) fn entropy_sum(gates: &[f32], width: usize) -> f64 {
     sum_rows([gates, gates], width, |gates, _| {
         let total: f64 = gates.iter().map(|g| f64::from(*g)).sum();
         let shares = gates.iter().map(|g| f64::from(*g) / total).filter(|p| *p > 0.0);

@@ -162,6 +162,7 @@ impl Model {
                 PositionName::None => Positions::None,
             },
             qk_norm: encoder.attention_qk_norm,
+            attention: None,
             pre_logits: self.representation_size,
             head_bias: self.head_bias_init,
             dropout: encoder.dropout_rate,

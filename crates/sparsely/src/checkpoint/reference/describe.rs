@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 /// # Errors
 /// What the reference has no word for, all at once.
 pub fn describe_config(config: &ModelConfig) -> Result<Value> {
+    let attention = config.attention.map(|_| "attention with experts inside its heads");
+    let attention = attention.into_iter();
     let problems: Vec<String> =
-        config.moe.iter().flat_map(inexpressible).map(String::from).collect();
+        attention.chain(config.moe.iter().flat_map(inexpressible)).map(String::from).collect();
     if !problems.is_empty() {
         return Err(Error::Config { problems });
     }

@@ -146,6 +146,10 @@ impl RouterConfig {
         }
         match (self.priority(), self.capacity()) {
             (_, None | Some(Capacity::Unlimited)) => None,
+            (Some(Priority::Position), _) if self.num_selected() == Some(1) => Some(
+                "the number of its seats is that of the tokens at hand, one by one or all at once: set its \
+                 capacity to `unlimited`",
+            ),
             (Some(Priority::Position), _) => Some(
                 "with few seats the first choice of a later token takes the seat of an earlier token's second \
                  choice: set its capacity to `unlimited`",

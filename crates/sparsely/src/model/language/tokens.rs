@@ -42,7 +42,8 @@ pub struct RoutedPart {
     pub block: usize,
     /// Where in the block.
     pub side: Side,
-    /// Counts; of attention over all experts of all heads, head after head.
+    /// Counts; of attention over all experts of all heads, head after head, and a token counts once
+    /// for each head.
     pub stats: RouterStats,
 }
 

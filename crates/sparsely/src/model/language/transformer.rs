@@ -3,13 +3,13 @@
 use super::mlp::MlpLayer;
 use super::tokens::{Memory, RoutedPart, Side, Tokens};
 use super::{BlockConfig, LanguageConfig};
-use crate::attention::{AttentionLayer, KeysValues, Report, Scene, Sinusoids};
+use crate::attention::{AttentionLayer, KeysValues, Report, Scene, Sinusoids, sinusoids};
 use crate::moe::RouterStats;
 use crate::moe::router::Learned;
 use crate::nn::{Init, Initializer, LayerNorm, Linear, Mode, dropout};
 use crate::{Error, Result};
 use sparsely_tensor::{AttentionMask, Layout, Param, Slab, Tape, Var};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Added to the variance in all norms.
 const NORM_EPS: f32 = 1e-5;
@@ -34,6 +34,8 @@ pub struct LanguageModel {
     pub(super) blocks: Vec<Block>,
     norm: LayerNorm,
     output: Linear,
+    /// Of all distances behind, made when they are first needed.
+    sinusoids: OnceLock<Vec<f32>>,
 }
 
 /// One block: x += Attention(LN x); x += MLP(LN x).
@@ -102,6 +104,7 @@ impl LanguageModel {
             blocks,
             norm: LayerNorm::init(init, "norm", d).with_eps(NORM_EPS),
             output: Linear::init(init, "output", [d, v], edge, edge),
+            sinusoids: OnceLock::new(),
         }
     }
 
@@ -182,7 +185,11 @@ impl LanguageModel {
         if !self.config.blocks().iter().any(is_relative) {
             return Ok(None);
         }
-        Ok(Some(Sinusoids::new(tape, [behind, 0], self.config.width)?))
+        let LanguageConfig { context, memory, width: d, .. } = self.config;
+        let all = self.sinusoids.get_or_init(|| sinusoids([context + memory - 1, 0], d));
+        let own = &all[all.len() - (behind + 1) * d..];
+        let table_rd = tape.constant([behind + 1, d], own)?;
+        Ok(Some(Sinusoids { table_rd, zero: behind }))
     }
 
     /// Moves after a training step what routers adapt by rule, given what the step's output told.
@@ -254,15 +261,8 @@ impl Block {
     ) -> Result<Var<'t>> {
         let drops = rate > 0.0 && matches!(mode, Mode::Train(_));
         let residual = (!drops).then_some(x_bld);
-        let both = (mode.reborrow(), &mut report);
-        let (mut reborrowed, report_ref) = both;
-        let mut x = self.attention.attend(
-            normed_bld,
-            source,
-            scene,
-            residual,
-            (&mut reborrowed, report_ref),
-        )?;
+        let both = (&mut *mode, &mut report);
+        let mut x = self.attention.attend(normed_bld, source, scene, residual, both)?;
         if drops {
             x = dropout(x, rate, mode)?.add(x_bld)?;
         }

@@ -13,8 +13,9 @@ use sparsely::moe::SigmaMoeConfig;
 use sparsely::nn::Mode;
 use sparsely_tensor::{Pool, Slab, Tape};
 
-fn told(error: impl ToString) -> String {
-    error.to_string()
+/// Errors of the library and of the engine, as text.
+fn told<E: Into<sparsely::Error>>(error: E) -> String {
+    error.into().to_string()
 }
 
 fn config(case: &Case) -> Option<LanguageConfig> {

@@ -1,0 +1,153 @@
+//! `sparsely bench attention`: one attention layer of a language model, at the shape of SwitchHead's C4
+//! 262M models: width 1024, 512 tokens after 512 of memory.
+
+use crate::args::BenchArgs;
+use anyhow::{Result, bail};
+use serde_json::json;
+use sparsely::attention::{AttentionLayer, Report, Scene, Sinusoids};
+use sparsely::cost::paper::switchhead;
+use sparsely::model::language::language_preset;
+use sparsely::nn::{Init, Initializer, Mode};
+use sparsely_tensor::{AttentionMask, Param, Pool, Slab, Tape, Var};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Sequences, unless others are asked for.
+const SEQUENCES: usize = 4;
+/// Runs before the clock starts.
+const WARM_UP: usize = 2;
+/// Names as printed, and the presets whose layer they are.
+const LAYERS: [(&str, &str); 2] =
+    [("dense-xl-h16-a64", "xl-c4-262m"), ("switchhead-h4-a112-e4-k2", "switchhead-c4-262m")];
+
+/// A layer with its input: tokens after memory.
+struct Subject {
+    layer: AttentionLayer,
+    params: Slab,
+    x: Param,
+    memory: Param,
+}
+
+/// What was measured.
+struct Measured {
+    forward_seconds: f64,
+    both_seconds: f64,
+    /// Bytes that the forward pass keeps for the way back, beyond its input.
+    kept_bytes: usize,
+    peak_bytes: usize,
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let known = LAYERS.map(|(name, _)| name).join(", ");
+    if let Some(name) =
+        args.model.as_ref().filter(|name| !known.split(", ").any(|own| own == *name))
+    {
+        bail!("there is no layer `{name}` to measure; there are {known}");
+    }
+    let batch = args.batch_or(SEQUENCES);
+    let mut first: Option<Measured> = None;
+    for (name, preset) in LAYERS {
+        if args.model.as_ref().is_some_and(|asked| asked != name) {
+            continue;
+        }
+        let measured = measure(&Subject::new(preset, batch)?, args.steps.get())?;
+        tell((name, batch), &measured, first.as_ref(), args.json);
+        first = first.or(Some(measured));
+    }
+    if args.model.is_none() && !args.json {
+        let rows = switchhead();
+        let cost = |i: usize| rows[i].model.attention.executed(&rows[i].model.sizes).macs;
+        let share = 100.0 * cost(3) as f64 / cost(2) as f64;
+        say!("as executed, SwitchHead has {share:.1} % of the dense layer's MACs");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Subject {
+    fn new(preset: &str, batch: usize) -> Result<Subject> {
+        let Some(config) = language_preset(preset) else { bail!("there is no preset `{preset}`") };
+        let mut init = Initializer::default();
+        let layer =
+            AttentionLayer::init(&mut init, &config.attention, [config.width, config.depth]);
+        let normal = Init::Normal { std: 1.0 };
+        let x = init.vector("x", [batch, config.context, config.width], normal);
+        let memory = init.vector("memory", [batch, config.memory, config.width], normal);
+        Ok(Subject { layer, params: init.finish(0), x, memory })
+    }
+
+    /// Tokens attend to memory and one another.
+    fn forward<'t>(&self, tape: &'t Tape<'t>) -> Result<Var<'t>> {
+        let (x, memory) = (tape.param(&self.x), tape.param(&self.memory));
+        let [_, t, d] = x.dims("bench attention")?;
+        let [_, m, _] = memory.dims("bench attention")?;
+        let sinusoids = Sinusoids::new(tape, [t + m - 1, 0], d)?;
+        let distances = self.layer.distance_keys(&sinusoids)?;
+        let mask = AttentionMask { is_causal: true, ..AttentionMask::default() };
+        let mut report = Report::default();
+        let source = self.layer.source(&memory.append(&x)?, 0, &mut Mode::Eval, &mut report)?;
+        let scene = Scene { first_key: 0, offset: m, mask: &mask, distances: distances.as_ref() };
+        let both = (&mut Mode::Eval, &mut report);
+        Ok(self.layer.attend(&x, &source, &scene, None, both)?)
+    }
+}
+
+fn measure(subject: &Subject, steps: usize) -> Result<Measured> {
+    let pool = Pool::new();
+    let mut grads = Slab::zeros(subject.params.layout().clone());
+    let (mut forward, mut both, mut kept_bytes) = (Vec::new(), Vec::new(), 0);
+    for step in 0..WARM_UP + steps {
+        let begin = Instant::now();
+        let tape = Tape::recording(&subject.params, &pool);
+        let y = subject.forward(&tape)?;
+        let forward_seconds = begin.elapsed().as_secs_f64();
+        let inputs =
+            subject.params.view(&subject.x).len() + subject.params.view(&subject.memory).len();
+        kept_bytes = pool.used_bytes().saturating_sub(4 * inputs);
+        let ones = vec![1.0; y.shape().len()];
+        let loss = y.dot_constant(&ones)?;
+        tape.backward(&loss, &mut grads)?;
+        if step >= WARM_UP {
+            forward.push(forward_seconds);
+            both.push(begin.elapsed().as_secs_f64());
+        }
+    }
+    let median = |mut seconds: Vec<f64>| {
+        seconds.sort_by(f64::total_cmp);
+        seconds[seconds.len() / 2]
+    };
+    Ok(Measured {
+        forward_seconds: median(forward),
+        both_seconds: median(both),
+        kept_bytes,
+        peak_bytes: pool.peak_bytes(),
+    })
+}
+
+fn tell((name, batch): (&str, usize), own: &Measured, first: Option<&Measured>, as_json: bool) {
+    let threads = rayon::current_num_threads();
+    if as_json {
+        let line = json!({
+            "layer": name, "precision": "f32", "threads": threads, "batch": batch,
+            "forward_seconds": own.forward_seconds,
+            "forward_and_backward_seconds": own.both_seconds,
+            "kept_bytes": own.kept_bytes, "peak_bytes": own.peak_bytes,
+        });
+        say!("{line}");
+        return;
+    }
+    let (forward, both) = (1e3 * own.forward_seconds, 1e3 * own.both_seconds);
+    let [kept, peak] = [own.kept_bytes, own.peak_bytes].map(|bytes| bytes as f64 / 1e6);
+    let against = first.map_or(String::new(), |first| {
+        format!(
+            "; {:.2} and {:.2} times as fast as the first, {:.2} of its kept bytes, {:.2} of its peak",
+            first.forward_seconds / own.forward_seconds,
+            first.both_seconds / own.both_seconds,
+            own.kept_bytes as f64 / first.kept_bytes as f64,
+            own.peak_bytes as f64 / first.peak_bytes as f64
+        )
+    });
+    say!(
+        "{name}: {batch} sequences, {threads} threads, f32: forward {forward:.1} ms, with backward {both:.1} ms, kept \
+         {kept:.1} MB, peak {peak:.1} MB{against}"
+    );
+}
