@@ -70,7 +70,7 @@ fn nearest(name: &str) -> String {
             mobile.iter().flat_map(|size| [format!("mobile-{size}"), format!("mobile-{size}/4")]),
         )
         .chain(["digits".to_string()])
-        .chain(language_presets().into_iter().map(String::from))
+        .chain(language_presets().iter().map(ToString::to_string))
         .map(|known| (strsim::jaro_winkler(&name.to_ascii_lowercase(), &known), known))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
         .collect();
