@@ -8,7 +8,7 @@ use serde_json::json;
 use sparsely::checkpoint::RunFolder;
 use sparsely::config::overlay::apply_set;
 use sparsely::data::text::{Corpus, TextConfig, TextSplit, Tokenizer};
-use sparsely::eval::language::{SavedLanguageModel, TextEvaluation, evaluate_text};
+use sparsely::eval::language::{PartLoad, SavedLanguageModel, TextEvaluation, evaluate_text};
 use sparsely::model::language::LanguageModel;
 use sparsely::train::Outcome;
 use sparsely::train::language::{LanguageRunConfig, is_language, language_preset, resume, start};
@@ -94,18 +94,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<ExitCode> {
     let other = tempfile::tempdir()?;
     let corpus = match &args.data {
         None => Corpus::open(&config.data, folder.path())?,
-        // Nothing of it was learned from: all that is not published as something else counts.
-        Some(source) => {
-            let (source, column) = (source.clone(), config.data.text_column.clone());
-            let whole = TextConfig {
-                source,
-                text_column: column,
-                validation_fraction: 0.0,
-                test_fraction: 0.0,
-                ..config.data.clone()
-            };
-            Corpus::prepare(&whole, Some(tokenizer), other.path())?
-        }
+        Some(source) => whole(source, &config.data, tokenizer, other.path())?,
     };
     let split = match args.split {
         Some(SplitArg::Train) => TextSplit::Train,
@@ -127,24 +116,30 @@ pub(super) fn eval(args: &EvalArgs) -> Result<ExitCode> {
         say!("{line}");
         return Ok(ExitCode::SUCCESS);
     }
-    for router in &evaluation.routers {
-        let entropy = router.entropy.map_or(String::new(), |nats| format!(" entropy {nats:.2},"));
-        say!(
-            "block {} {}: imbalance {:.2},{entropy} load {:?}",
-            router.block,
-            router.side,
-            router.imbalance,
-            router.asked
-        );
-    }
+    evaluation.routers.iter().for_each(print_load);
     say!("{:.0} tokens/s", evaluation.tokens_per_second);
     print(split.name(), &evaluation);
     Ok(ExitCode::SUCCESS)
 }
 
+/// Another text, of which nothing was learned from: all that is not published as something else counts.
+fn whole(source: &str, own: &TextConfig, tokenizer: Tokenizer, folder: &Path) -> Result<Corpus> {
+    let whole = TextConfig {
+        source: source.to_string(),
+        validation_fraction: 0.0,
+        test_fraction: 0.0,
+        ..own.clone()
+    };
+    Ok(Corpus::prepare(&whole, Some(tokenizer), folder)?)
+}
+
 /// Each measure with what it is a mean over.
 fn print(name: &str, evaluation: &TextEvaluation) {
     let TextEvaluation { tokens, loss, perplexity, .. } = evaluation;
+    if *tokens == 0 {
+        say!("no {name} text (n=0 tokens)");
+        return;
+    }
     if let (Some(perplexity), Some(words)) = (evaluation.word_perplexity, evaluation.words) {
         say!("{name} perplexity {perplexity:.1} a word between white space (n={words} words)");
     }
@@ -152,4 +147,15 @@ fn print(name: &str, evaluation: &TextEvaluation) {
         say!("{name} {bits:.4} bits/byte (n={bytes} bytes)");
     }
     say!("{name} perplexity {perplexity:.3} a token, loss {loss:.4} (n={tokens} tokens)");
+}
+
+fn print_load(router: &PartLoad) {
+    let entropy = router.entropy.map_or(String::new(), |nats| format!(" entropy {nats:.2},"));
+    say!(
+        "block {} {}: imbalance {:.2},{entropy} load {:?}",
+        router.block,
+        router.side,
+        router.imbalance,
+        router.asked
+    );
 }

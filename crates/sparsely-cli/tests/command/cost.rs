@@ -192,7 +192,7 @@ fn a_plan_that_does_not_fit_says_why_and_exits_with_1() {
 fn what_cannot_be_counted_is_one_line() {
     let names = "expected `digits`, or `vit-`, `vmoe-`, `soft-` or `mobile-` with a size ti, s, b, l, h \
                  or 15b and a patch, such as `vmoe-ti4`, or blocks and width, such as `mobile-6x96` or \
-                 `vit-6x96/4`";
+                 `vit-6x96/4`, or a language model such as `switchhead-1m`";
     refuses(
         &["vmoe-s3x"],
         &format!(

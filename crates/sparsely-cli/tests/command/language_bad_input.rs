@@ -93,7 +93,8 @@ fn verbs_of_images_and_of_text_keep_to_their_runs() {
         assert!(line.ends_with(on_text) || args[0] == "logits", "{args:?}: {line}");
     }
     let line = refused(&run(&["cost", "xl-c4-47m"]));
-    let expected = "`xl-47m` is a language model: `--paper switchhead` tells what its kind costs";
+    let expected =
+        "`xl-c4-47m` is a language model: `--paper switchhead` tells what its kind costs";
     assert_eq!(line, expected);
     let line = refused(&run(&["eval", path, "--k", "1"]));
     assert_eq!(line, "routing flags and --sweep are for models of images");

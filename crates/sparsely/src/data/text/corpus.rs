@@ -1,11 +1,12 @@
 //! A text, cut into tokens and split.
 
-use super::piece::{Piece, Sink};
+use super::piece::{Piece, Sink, parts};
 use super::source::Source;
 use super::split::TextSplit;
 use super::tokens_file::TokensWriter;
 use super::{TextConfig, Tokenizer, TokenizerConfig, TokensFile};
 use crate::{Error, Result};
+use rayon::prelude::*;
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -15,6 +16,8 @@ use std::thread;
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Where the tokens lie in the folder of a run.
 pub const TOKENS_FOLDER: &str = "tokens";
+/// Bytes of text that one thread tokenises in one go.
+const PART_BYTES: usize = 1 << 16;
 /// Pieces of text that wait for the learning of a vocabulary.
 const WAITING: usize = 4;
 
@@ -179,7 +182,10 @@ fn write_tokens(
                 let tokens: Vec<u32> = bytes.iter().map(|byte| u32::from(*byte)).collect();
                 return writer.push(&tokens);
             }
-            writer.push(&tokenizer.encode(text?)?)
+            // Parts that do not depend on the number of threads.
+            let parts = parts(text?, PART_BYTES);
+            let tokens = parts.par_iter().map(|part| tokenizer.encode(part));
+            writer.push(&tokens.collect::<Result<Vec<_>>>()?.concat())
         }
     };
     source.read(split, sink)?;

@@ -84,6 +84,18 @@ fn cut(bytes: &[u8]) -> usize {
     line.or_else(word).unwrap_or_else(|| character_start(bytes, bytes.len() - 1))
 }
 
+/// A text in parts of at most `bytes`, which are tokenised at once.
+pub(super) fn parts(mut text: &str, bytes: usize) -> Vec<&str> {
+    let mut parts = Vec::new();
+    while text.len() > bytes {
+        let (part, rest) = text.split_at(cut(&text.as_bytes()[..bytes]));
+        parts.push(part);
+        text = rest;
+    }
+    parts.push(text);
+    parts
+}
+
 /// The last place up to `at` where a character begins; `at` itself where none does in reach.
 pub(super) fn character_start(bytes: &[u8], at: usize) -> usize {
     let is_start = |at: &usize| bytes[*at] & 0b1100_0000 != 0b1000_0000;
@@ -100,6 +112,14 @@ mod tests {
         assert_eq!(cut(b"one\n\n  two"), 3, "a line that blanks follow is not cut off");
         assert_eq!(cut(b"one two thr"), 7);
         assert_eq!(cut("aé".as_bytes()), 1, "é has two bytes");
+    }
+
+    #[test]
+    fn parts_are_the_whole_text_in_whole_characters() {
+        assert_eq!(parts("one\ntwo\nthree", 9), ["one\ntwo\n", "three"]);
+        let text = "日本語のテキスト ".repeat(20);
+        assert_eq!(parts(&text, 16).concat(), text);
+        assert!(parts(&text, 16).iter().all(|part| (1..=16).contains(&part.len())));
     }
 
     #[test]
