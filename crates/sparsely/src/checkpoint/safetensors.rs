@@ -331,7 +331,7 @@ mod tests {
         lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(
             parse::<f32>(Path::new("a"), &lying).unwrap_err().to_string(),
-            "`a`: expected a safetensors file, got 112 bytes: header too large"
+            "`a`: expected a safetensors file, got 152 bytes: header too large"
         );
     }
 
