@@ -29,12 +29,16 @@ pub(crate) fn multiply_adds(rounds: usize) -> (usize, f32) {
             unsafe { chains::<__m256>(rounds) }
         }
         match level() {
-            // SAFETY: `level` found the instruction set.
             Level::Avx512 => {
-                return (rounds * CHAINS * __m512::LANES, unsafe { avx512(rounds) });
+                // SAFETY: `level` found the instruction set.
+                let sum = unsafe { avx512(rounds) };
+                return (rounds * CHAINS * __m512::LANES, sum);
             }
-            // SAFETY: as above.
-            Level::Avx2 => return (rounds * CHAINS * __m256::LANES, unsafe { avx2(rounds) }),
+            Level::Avx2 => {
+                // SAFETY: as above.
+                let sum = unsafe { avx2(rounds) };
+                return (rounds * CHAINS * __m256::LANES, sum);
+            }
             Level::Baseline => {}
         }
     }

@@ -118,12 +118,18 @@ fn parts_of(shape: &[usize]) -> usize {
     }
 }
 
+/// The error of bytes that are no safetensors file. What it quotes of them is made printable.
+fn refused(path: &Path, bytes: &[u8]) -> impl Fn(SafeTensorError) -> Error {
+    move |error| {
+        let told = error.to_string().replace(char::is_control, "\u{fffd}");
+        Error::format(path, "a safetensors file", format!("{} bytes: {told}", bytes.len()))
+    }
+}
+
 /// Header's length, header and texts of a file that is as long as its header says.
 fn header(path: &Path, bytes: &[u8]) -> Result<(usize, FileMetadata, Metadata)> {
-    let refused = |error: SafeTensorError| {
-        Error::format(path, "a safetensors file", format!("{} bytes: {error}", bytes.len()))
-    };
-    let (header_len, header) = SafeTensors::read_metadata(bytes).map_err(refused)?;
+    let refused = refused(path, bytes);
+    let (header_len, header) = SafeTensors::read_metadata(bytes).map_err(&refused)?;
     SafeTensors::deserialize(bytes).map_err(refused)?;
     let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone()));
     let metadata = metadata.collect();
@@ -131,11 +137,8 @@ fn header(path: &Path, bytes: &[u8]) -> Result<(usize, FileMetadata, Metadata)> 
 }
 
 pub(super) fn parse<T: Element>(path: &Path, bytes: &[u8]) -> Result<(Arrays<T>, Metadata)> {
-    let refused = |error: SafeTensorError| {
-        Error::format(path, "a safetensors file", format!("{} bytes: {error}", bytes.len()))
-    };
     let (header_len, _, mut metadata) = header(path, bytes)?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(refused)?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(refused(path, bytes))?;
     metadata.remove(PARTS_KEY);
     if let Some(expected) = metadata.remove(CHECKSUM_KEY) {
         let values = &bytes[size_of::<u64>() + header_len..];
