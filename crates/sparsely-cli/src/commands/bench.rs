@@ -1,5 +1,6 @@
 //! `sparsely bench`: whole training steps on this machine, to be run beside `bench/peers/`.
 
+use super::bench_time::median;
 use crate::args::{BenchArgs, BenchKind};
 use crate::memory::peak_bytes;
 use anyhow::{Context, Result, bail};
@@ -105,8 +106,7 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
             seconds.push(begin.elapsed().as_secs_f64());
         }
     }
-    seconds.sort_by(f64::total_cmp);
-    let images_per_second = images as f64 / seconds[seconds.len() / 2];
+    let images_per_second = images as f64 / median(seconds);
     let threads = rayon::current_num_threads();
     let peak = peak_bytes();
     if args.json {

@@ -1,6 +1,7 @@
 //! `sparsely bench attention`: one attention layer of a language model, at the shape of SwitchHead's C4
 //! 262M models: width 1024, 512 tokens after 512 of memory.
 
+use super::bench_time::median;
 use crate::args::BenchArgs;
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -111,10 +112,6 @@ fn measure(subject: &Subject, steps: usize) -> Result<Measured> {
             both.push(begin.elapsed().as_secs_f64());
         }
     }
-    let median = |mut seconds: Vec<f64>| {
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
-    };
     Ok(Measured {
         forward_seconds: median(forward),
         both_seconds: median(both),

@@ -3,6 +3,7 @@
 //! Models are written to a folder and each is measured from its file by processes of its own, in turn, so that
 //! memory is that of the model alone and a slow moment of the machine is not one model's misfortune.
 
+use super::bench_time::median;
 use crate::args::BenchArgs;
 use crate::memory::{peak_bytes, resident_bytes};
 use crate::table::{cells, say_aligned};
@@ -189,9 +190,8 @@ fn measure(run: &Path, batch: usize) -> Result<Sample> {
         infer(batches[seconds.len() % batches.len()])?;
         seconds.push(own.elapsed().as_secs_f64());
     }
-    seconds.sort_by(f64::total_cmp);
     Ok(Sample {
-        milliseconds: 1e3 * seconds[seconds.len() / 2] / batch as f64,
+        milliseconds: 1e3 * median(seconds) / batch as f64,
         resident_bytes: resident,
         peak_bytes: peak,
         weights_bytes: usage.packed_bytes as u64,

@@ -1,5 +1,6 @@
 //! `sparsely bench routers`: what routing costs beside what the experts cost.
 
+use super::bench_time::median;
 use crate::args::BenchArgs;
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -126,14 +127,14 @@ fn seconds(router: RouterConfig, [s, e]: [usize; 2], calls: usize) -> Result<[f6
     let router_params = init.finish(0);
     let (x, pool, dial) = (tokens(s), Pool::new(), Dial::default());
     let settings = RouteSettings { group_tokens: s, dial: dial.clone() };
-    let routing = median(calls, || {
+    let routing = median_of(calls, || {
         let tape = Tape::inference(&router_params, &pool);
         let x_td = tape.constant([s, WIDTH], &x)?;
         let begin = Instant::now();
         Router::route(&*router, &x_td, &settings, &mut Mode::Eval)?;
         Ok(begin.elapsed().as_secs_f64())
     })?;
-    let layer = median(calls, || {
+    let layer = median_of(calls, || {
         let tape = Tape::inference(&params, &pool);
         let x_bld = tape.constant([1, s, WIDTH], &x)?;
         let begin = Instant::now();
@@ -148,7 +149,7 @@ fn dense_seconds(s: usize, calls: usize) -> Result<f64> {
     let mlp = Mlp::init(&mut init, "mlp", [WIDTH, MLP_WIDTH], 0.0);
     let params: Slab = init.finish(0);
     let (x, pool) = (tokens(s), Pool::new());
-    median(calls, || {
+    median_of(calls, || {
         let tape = Tape::inference(&params, &pool);
         let x = tape.constant([s, WIDTH], &x)?;
         let begin = Instant::now();
@@ -164,7 +165,7 @@ fn tokens(s: usize) -> Vec<f32> {
         .collect()
 }
 
-fn median(calls: usize, mut call: impl FnMut() -> Result<f64>) -> Result<f64> {
+fn median_of(calls: usize, mut call: impl FnMut() -> Result<f64>) -> Result<f64> {
     let mut seconds = Vec::with_capacity(calls);
     for index in 0..WARM_UP + calls {
         let own = call()?;
@@ -172,6 +173,5 @@ fn median(calls: usize, mut call: impl FnMut() -> Result<f64>) -> Result<f64> {
             seconds.push(own);
         }
     }
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    Ok(median(seconds))
 }

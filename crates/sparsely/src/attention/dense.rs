@@ -68,9 +68,7 @@ impl DenseAttention {
     /// # Errors
     /// If the shapes do not fit.
     pub fn source<'t>(&self, x: &Var<'t>, first: usize) -> Result<KeysValues<'t>> {
-        let keys = x.linear(Activation::Identity, &self.keys, None, None)?;
-        let values = x.linear(Activation::Identity, &self.values, None, None)?;
-        Ok(KeysValues { keys: self.positions.turn(keys, first)?, values })
+        KeysValues::dense(x, [&self.keys, &self.values], &self.positions, first)
     }
 
     /// Queries of `[B, Q, D]` over a source: `[B, Q, D]`, plus the residual.

@@ -3,7 +3,7 @@
 use super::positions::{DistanceKeys, Positions};
 use crate::Result;
 use crate::moe::RouterStats;
-use sparsely_tensor::{Attention, AttentionMask, Distances, Var};
+use sparsely_tensor::{Activation, Attention, AttentionMask, Distances, Param, Var};
 
 /// Keys and values `[B, L, Hk·A]` of the source: all that later queries need of it.
 #[derive(Clone, Debug)]
@@ -12,6 +12,20 @@ pub struct KeysValues<'t> {
     pub keys: Var<'t>,
     /// With experts already mixed.
     pub values: Var<'t>,
+}
+
+impl<'t> KeysValues<'t> {
+    /// By dense projections `[D, Hk·A]` of `[B, L, D]`, the first token at place `first`.
+    pub(super) fn dense(
+        x: &Var<'t>,
+        [keys, values]: [&Param; 2],
+        positions: &Positions,
+        first: usize,
+    ) -> Result<KeysValues<'t>> {
+        let keys = x.linear(Activation::Identity, keys, None, None)?;
+        let values = x.linear(Activation::Identity, values, None, None)?;
+        Ok(KeysValues { keys: positions.turn(keys, first)?, values })
+    }
 }
 
 /// Where queries stand among the keys.
