@@ -1,6 +1,6 @@
 //! What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sparsely::moe::RouterStats;
 use sparsely::train::{Beginning, Observer, StepReport};
 use std::cell::Cell;
@@ -13,6 +13,9 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Tells a person.
 pub(crate) struct Progress {
+    /// What lines begin with, where runs go on beside one another.
+    prefix: String,
+    bars: MultiProgress,
     bar: Option<ProgressBar>,
     folder: PathBuf,
     step_size: usize,
@@ -25,8 +28,15 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new() -> Progress {
+        Progress::of(String::new(), MultiProgress::new())
+    }
+
+    /// One of several.
+    pub(crate) fn of(prefix: String, bars: MultiProgress) -> Progress {
         let now = Instant::now();
         Progress {
+            prefix,
+            bars,
             bar: None,
             folder: PathBuf::new(),
             step_size: 0,
@@ -51,10 +61,7 @@ impl Progress {
     }
 
     fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => say!("{line}"),
-        }
+        self.bars.suspend(|| say!("{}{line}", self.prefix));
     }
 
     fn describe(&self, report: &StepReport) -> String {
@@ -83,25 +90,25 @@ impl Progress {
         let done = (report.step + 1 - self.steps[0]) as f64;
         let left =
             (self.steps[1] - report.step - 1) as f64 * self.begin.elapsed().as_secs_f64() / done;
-        say!(
+        self.say(&format!(
             "step {}/{}  {}  {} left",
             report.step + 1,
             self.steps[1],
             self.describe(report),
             indicatif::HumanDuration(Duration::from_secs(left as u64))
-        );
+        ));
     }
 }
 
 impl Observer for Progress {
     fn begin(&mut self, run: &Beginning, folder: &Path, from: u64, to: u64) {
-        say!("{}", run.data);
+        self.say(&run.data);
         if let Some(notice) = &run.notice {
             eprintln!("sparsely: {notice}");
         }
-        say!("run {}", folder.display());
+        self.say(&format!("run {}", folder.display()));
         if from > 0 {
-            say!("resumed after step {from} of {to}");
+            self.say(&format!("resumed after step {from} of {to}"));
         }
         self.folder = folder.to_path_buf();
         (self.step_size, self.unit) = (run.step_size, run.unit);
@@ -109,9 +116,11 @@ impl Observer for Progress {
         self.begin = Instant::now();
         self.last_line = self.begin;
         if std::io::stderr().is_terminal() {
-            let style =
-                ProgressStyle::with_template("{wide_bar} step {pos}/{len}  {msg}  {eta} left");
-            let bar = ProgressBar::new(to).with_position(from);
+            let style = ProgressStyle::with_template(
+                "{prefix}{wide_bar} step {pos}/{len}  {msg}  {eta} left",
+            );
+            let bar = self.bars.add(ProgressBar::new(to).with_position(from));
+            bar.set_prefix(self.prefix.clone());
             self.bar = Some(bar.with_style(style.expect("a template of our own")));
         }
     }
@@ -136,6 +145,12 @@ impl Observer for Progress {
             "step {step}  validation {found}{}",
             if is_best { "  (best so far, saved)" } else { "" }
         ));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

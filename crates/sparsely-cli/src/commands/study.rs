@@ -6,12 +6,13 @@ use crate::NO;
 use crate::args::StudyArgs;
 use crate::progress::Progress;
 use anyhow::{Result, bail};
+use indicatif::MultiProgress;
 use sparsely::cost::forward_flops;
 use sparsely::study::{
     Folder, Observer, Plan, Request, Results, Stage, Study, all, execute, named, report,
     study_command, told,
 };
-use sparsely::train::{self, Beginning, StepReport};
+use sparsely::train;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,9 +53,8 @@ pub(crate) fn run(args: &StudyArgs) -> Result<ExitCode> {
         folder.save_plan(&plan)?;
     }
     let stop = stop_on_signals()?;
-    let mut progress = StudyProgress::new(&plan.study);
-    let is_finished = execute(&plan, &folder, &program, &stop, &mut progress)?;
-    progress.run.clear();
+    let progress = StudyProgress::new(&plan.study);
+    let is_finished = execute(&plan, &folder, &program, &stop, &progress)?;
     if !is_finished {
         say!("stopped; go on with: {}", study_command(&plan, &folder));
         return Ok(ExitCode::from(NO));
@@ -149,21 +149,13 @@ fn tell_answers(plan: &Plan, results: &Results, folder: &Folder) {
 
 /// Tells a person where the study is, and its runs as `train` does.
 struct StudyProgress {
-    run: Progress,
+    bars: MultiProgress,
     seeds: Vec<u64>,
-    arms: usize,
-    /// The seed whose arms are being evaluated.
-    evaluating: Option<u64>,
 }
 
 impl StudyProgress {
     fn new(study: &Study) -> StudyProgress {
-        StudyProgress {
-            run: Progress::new(),
-            seeds: study.seeds.clone(),
-            arms: study.arms.len(),
-            evaluating: None,
-        }
+        StudyProgress { bars: MultiProgress::new(), seeds: study.seeds.clone() }
     }
 
     fn place(&self, seed: u64) -> String {
@@ -173,32 +165,24 @@ impl StudyProgress {
 }
 
 impl Observer for StudyProgress {
-    fn stage(&mut self, stage: &Stage<'_>) {
-        self.run.clear();
-        match *stage {
-            Stage::Trial { model, lr_peak } => say!("trial of {model} at learning rate {lr_peak}"),
-            Stage::Training { model, seed } => say!("{}: training {model}", self.place(seed)),
-            Stage::Evaluating { seed, .. } if self.evaluating == Some(seed) => {}
-            Stage::Evaluating { seed, .. } => {
-                self.evaluating = Some(seed);
-                say!("{}: evaluating {} arms", self.place(seed), self.arms);
+    fn stage(&self, stage: &Stage<'_>) {
+        let line = match *stage {
+            Stage::Trial { model, lr_peak } => {
+                format!("trial of {model} at learning rate {lr_peak}")
             }
-            Stage::Measuring { seed } => say!("{}: time and energy in turn", self.place(seed)),
-        }
-    }
-}
-
-impl train::Observer for StudyProgress {
-    fn begin(&mut self, run: &Beginning, folder: &Path, from: u64, to: u64) {
-        self.run = Progress::new();
-        self.run.begin(run, folder, from, to);
+            Stage::Training { model, seed } => format!("{}: training {model}", self.place(seed)),
+            Stage::Evaluating { arm, seed } => format!("{}: evaluating {arm}", self.place(seed)),
+            Stage::Measuring { seed } => format!("{}: time and energy in turn", self.place(seed)),
+        };
+        self.bars.suspend(|| say!("{line}"));
     }
 
-    fn step(&mut self, report: &StepReport) {
-        self.run.step(report);
-    }
-
-    fn validated(&mut self, step: u64, found: &str, is_best: bool) {
-        self.run.validated(step, found, is_best);
+    fn run(&self, stage: &Stage<'_>) -> Box<dyn train::Observer + '_> {
+        let name = match *stage {
+            Stage::Trial { model, lr_peak } => format!("{model}, rate {lr_peak}: "),
+            Stage::Training { model, seed } => format!("{model}, seed {seed}: "),
+            Stage::Evaluating { .. } | Stage::Measuring { .. } => String::new(),
+        };
+        Box::new(Progress::of(name, self.bars.clone()))
     }
 }

@@ -7,7 +7,7 @@ use crate::model::Vit;
 use crate::moe::selection::top_k;
 use crate::moe::{Dial, Group, RouterStats};
 use crate::nn::Mode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sparsely_tensor::{CrossEntropy, Params, Pool, Tape};
 use std::ops::Range;
 use std::time::Instant;
@@ -59,7 +59,8 @@ impl Evaluation {
 }
 
 /// What the router of one layer did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerLoad {
     /// Index of the block.
     pub block: usize,
@@ -74,7 +75,7 @@ pub struct LayerLoad {
     /// Share of the tokens that no expert kept.
     pub unserved_share: f64,
     /// How far a transport plan is from its marginals, as a share of them; none without a plan.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marginal_error: Option<f64>,
     /// Mean number of experts that the tokens of an image go to.
     pub experts_per_image: f64,

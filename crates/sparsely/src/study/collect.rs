@@ -172,6 +172,7 @@ impl SeedResult {
             step: reading.step,
             flops_per_image: reading.flops_per_image,
             weights: reading.weights,
+            layers: reading.layers.clone(),
             cost,
             energy_source: costs.energy_source.clone(),
             threads: costs.threads,

@@ -3,6 +3,7 @@
 
 use super::rate::now;
 use super::reading::{Weights, as_digits, flops_per_image};
+use super::side_by_side::side_by_side;
 use super::taught::{Sources, teach};
 use super::{Arm, Folder, Model, Plan, Reading, SeedCosts, SuperClasses, Trial};
 use crate::checkpoint::RunFolder;
@@ -16,11 +17,14 @@ use sparsely_tensor::PackedSlab;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-/// Whom a study tells what it does, and each of its runs what it does.
-pub trait Observer: train::Observer {
+/// Whom a study tells what it does. Runs beside one another tell it from threads of their own.
+pub trait Observer: Sync {
     /// Before each piece of work.
-    fn stage(&mut self, _stage: &Stage<'_>) {}
+    fn stage(&self, _stage: &Stage<'_>) {}
+    /// Whom the run of a stage tells what it does.
+    fn run(&self, stage: &Stage<'_>) -> Box<dyn train::Observer + '_>;
 }
 
 /// A piece of work.
@@ -54,18 +58,18 @@ pub enum Stage<'a> {
     },
 }
 
-/// Does what is not done yet; false if it was stopped before the end.
+/// Does what is not done yet, runs beside one another; false if it was stopped before the end.
 ///
 /// # Errors
-/// If a run, the data or the folder cannot be used.
+/// If a run, the data or the folder cannot be used; `stop` is set then.
 pub fn execute(
     plan: &Plan,
     folder: &Folder,
     program: &str,
     stop: &AtomicBool,
-    observer: &mut dyn Observer,
+    observer: &dyn Observer,
 ) -> Result<bool> {
-    let mut work = Work { plan, folder, program, stop, observer };
+    let work = Work { plan, folder, program, stop, observer };
     let Some(lr_peaks) = work.tune()? else { return Ok(false) };
     for seed in &plan.study.seeds {
         if !work.seed(*seed, &lr_peaks)? {
@@ -89,60 +93,68 @@ struct Work<'a> {
     folder: &'a Folder,
     program: &'a str,
     stop: &'a AtomicBool,
-    observer: &'a mut dyn Observer,
+    observer: &'a dyn Observer,
 }
 
 impl Work<'_> {
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
     /// The learning rate of each model; `None` if it was stopped.
-    fn tune(&mut self) -> Result<Option<BTreeMap<String, f64>>> {
-        let mut chosen = BTreeMap::new();
-        for model in &self.plan.study.models {
-            let mut lr_peak = model.train.schedule.lr_peak;
-            if self.plan.study.tuning.is_some() {
-                let Some(trials) = self.trials(model)? else { return Ok(None) };
-                lr_peak = Trial::best(&trials).map_or(lr_peak, |best| best.lr_peak);
-            }
-            chosen.insert(model.name.clone(), lr_peak);
+    fn tune(&self) -> Result<Option<BTreeMap<String, f64>>> {
+        let study = &self.plan.study;
+        let configs: Vec<_> = study
+            .models
+            .iter()
+            .flat_map(|model| study.trial_configs(model).into_iter().map(move |c| (model, c)))
+            .collect();
+        let trials = Mutex::new(BTreeMap::<_, Vec<Trial>>::new());
+        let is_done = side_by_side(&vec![None; configs.len()], self.stop, |index| {
+            let (model, config) = &configs[index];
+            let Some(trial) = self.trial(model, config)? else { return Ok(false) };
+            let mut trials = trials.lock().unwrap_or_else(PoisonError::into_inner);
+            trials.entry(&model.name).or_default().push(trial);
+            Ok(true)
+        })?;
+        if !is_done {
+            return Ok(None);
         }
-        Ok(Some(chosen))
+        let trials = trials.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let chosen = study.models.iter().map(|model| {
+            let best = trials.get(&model.name).and_then(|trials| Trial::best(trials));
+            let lr_peak = best.map_or(model.train.schedule.lr_peak, |best| best.lr_peak);
+            (model.name.clone(), lr_peak)
+        });
+        Ok(Some(chosen.collect()))
     }
 
-    fn trials(&mut self, model: &Model) -> Result<Option<Vec<Trial>>> {
-        let mut trials = Vec::new();
-        for config in self.plan.study.trial_configs(model) {
-            let lr_peak = config.train.schedule.lr_peak;
-            if let Some(trial) = self.folder.trial(&model.name, lr_peak)? {
-                trials.push(trial);
-                continue;
-            }
-            self.observer.stage(&Stage::Trial { model: &model.name, lr_peak });
-            let path = self.folder.trial_run(&model.name, lr_peak);
-            if !self.train(config.clone(), &path)? {
-                return Ok(None);
-            }
-            let learned = Learned::load(&path)?;
-            let dataset = Dataset::open(&config.data, config.data.image_size, config.seed)?;
-            let loss = config.train.loss.into();
-            let found =
-                evaluate(&learned.model, &learned.params, &dataset.validation, &config.eval, loss)?;
-            let trial = Trial {
-                model: model.name.clone(),
-                lr_peak,
-                validation_top1: found.top1,
-                validation_loss: found.loss,
-            };
-            self.folder.save_trial(&trial)?;
-            trials.push(trial);
+    /// What a learning rate gives; `None` if it was stopped.
+    fn trial(&self, model: &Model, config: &RunConfig) -> Result<Option<Trial>> {
+        let lr_peak = config.train.schedule.lr_peak;
+        if let Some(trial) = self.folder.trial(&model.name, lr_peak)? {
+            return Ok(Some(trial));
         }
-        Ok(Some(trials))
+        let stage = Stage::Trial { model: &model.name, lr_peak };
+        let path = self.folder.trial_run(&model.name, lr_peak);
+        if !self.train(&stage, config.clone(), &path)? {
+            return Ok(None);
+        }
+        let learned = Learned::load(&path)?;
+        let dataset = Dataset::open(&config.data, config.data.image_size, config.seed)?;
+        let loss = config.train.loss.into();
+        let found =
+            evaluate(&learned.model, &learned.params, &dataset.validation, &config.eval, loss)?;
+        let trial = Trial {
+            model: model.name.clone(),
+            lr_peak,
+            validation_top1: found.top1,
+            validation_loss: found.loss,
+        };
+        self.folder.save_trial(&trial)?;
+        Ok(Some(trial))
     }
 
     /// Begins a run or goes on with it; false if it was stopped.
-    fn train(&mut self, config: RunConfig, path: &Path) -> Result<bool> {
+    fn train(&self, stage: &Stage<'_>, config: RunConfig, path: &Path) -> Result<bool> {
+        self.observer.stage(stage);
+        let mut observer = self.observer.run(stage);
         let outcome = match RunFolder::open(path) {
             Ok(run) => {
                 let found = RunConfig::from_toml(&run.config()?, &run.config_path())?;
@@ -150,41 +162,77 @@ impl Work<'_> {
                     let expected = "the configuration that plan.json asks for";
                     return Err(Error::format(&run.config_path(), expected, "another one"));
                 }
-                train::resume(path, self.stop, self.observer)?
+                train::resume(path, self.stop, observer.as_mut())?
             }
             Err(_) => {
                 let root = self.folder.path();
-                train::start(config, Some(path), root, self.stop, self.observer)?
+                train::start(config, Some(path), root, self.stop, observer.as_mut())?
             }
         };
         Ok(matches!(outcome, train::Outcome::Finished(_)))
     }
 
-    /// All of one seed: the runs, then the arms, then time and energy; false if it was stopped.
-    fn seed(&mut self, seed: u64, lr_peaks: &BTreeMap<String, f64>) -> Result<bool> {
-        if self.is_done(seed)? {
+    /// All of one seed: the runs and their arms, then time and energy; false if it was stopped.
+    fn seed(&self, seed: u64, lr_peaks: &BTreeMap<String, f64>) -> Result<bool> {
+        let study = &self.plan.study;
+        let mut is_done = self.folder.costs(seed)?.is_some();
+        for model in &study.models {
+            is_done &= self.is_read(model, seed)?;
+        }
+        if is_done {
             return Ok(true);
         }
-        let study = &self.plan.study;
         let dataset = Dataset::open(&study.data, study.data.image_size, seed)?;
-        for model in &study.models {
-            self.observer.stage(&Stage::Training { model: &model.name, seed });
-            let config = study.seeded_config(model, seed, lr_peaks[&model.name]);
-            let config = teach(config, self.groups(model, seed, &dataset)?.as_ref());
-            if !self.train(config, &self.folder.run(&model.name, seed))? {
-                return Ok(false);
-            }
-        }
-        let mut learned = BTreeMap::new();
-        for model in &study.models {
-            let run = self.folder.run(&model.name, seed);
-            learned.insert(model.name.as_str(), Learned::load(&run)?);
-        }
-        if !self.evaluate(seed, &learned, &dataset)? {
+        let after = study.models.iter().map(|model| {
+            let source = model.super_classes.as_ref().and_then(SuperClasses::source);
+            source.and_then(|name| study.models.iter().position(|model| model.name == name))
+        });
+        let is_done = side_by_side(&after.collect::<Vec<_>>(), self.stop, |index| {
+            let model = &study.models[index];
+            self.model(model, (seed, lr_peaks[&model.name]), &dataset)
+        })?;
+        if !is_done {
             return Ok(false);
         }
         self.observer.stage(&Stage::Measuring { seed });
-        self.measure(seed, &learned, &dataset)?;
+        self.measure(seed, &dataset)?;
+        Ok(true)
+    }
+
+    /// A run, then its arms; false if it was stopped.
+    fn model(&self, model: &Model, (seed, lr_peak): (u64, f64), dataset: &Dataset) -> Result<bool> {
+        let path = self.folder.run(&model.name, seed);
+        let study = &self.plan.study;
+        // Arms are read when their run has finished; its model serves once more to be measured.
+        if self.is_read(model, seed)? && RunFolder::open(&path).is_ok() {
+            return Ok(true);
+        }
+        let config = study.seeded_config(model, seed, lr_peak);
+        let config = teach(config, self.groups(model, seed, dataset)?.as_ref());
+        if !self.train(&Stage::Training { model: &model.name, seed }, config, &path)? {
+            return Ok(false);
+        }
+        let learned = Learned::load(&path)?;
+        for arm in study.arms_of(&model.name) {
+            if self.folder.reading(&arm.name, seed)?.is_some() {
+                continue;
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            self.observer.stage(&Stage::Evaluating { arm: &arm.name, seed });
+            self.folder.save_reading(&self.read(arm, &learned, dataset)?)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether all that a model's arms did for a seed is known.
+    fn is_read(&self, model: &Model, seed: u64) -> Result<bool> {
+        for arm in self.plan.study.arms_of(&model.name) {
+            if self.folder.reading(&arm.name, seed)?.is_none() {
+                return Ok(false);
+            }
+        }
         Ok(true)
     }
 
@@ -220,36 +268,6 @@ impl Work<'_> {
         Ok(Some(file))
     }
 
-    /// The arms that were not evaluated yet; false if it was stopped.
-    fn evaluate(
-        &mut self,
-        seed: u64,
-        learned: &BTreeMap<&str, Learned>,
-        dataset: &Dataset,
-    ) -> Result<bool> {
-        for arm in &self.plan.study.arms {
-            if self.folder.reading(&arm.name, seed)?.is_some() {
-                continue;
-            }
-            if self.is_stopped() {
-                return Ok(false);
-            }
-            self.observer.stage(&Stage::Evaluating { arm: &arm.name, seed });
-            let reading = self.read(arm, &learned[arm.model.as_str()], dataset)?;
-            self.folder.save_reading(&reading)?;
-        }
-        Ok(!self.is_stopped())
-    }
-
-    fn is_done(&self, seed: u64) -> Result<bool> {
-        for arm in &self.plan.study.arms {
-            if self.folder.reading(&arm.name, seed)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(self.folder.costs(seed)?.is_some())
-    }
-
     fn read(&self, arm: &Arm, learned: &Learned, dataset: &Dataset) -> Result<Reading> {
         let study = &self.plan.study;
         let config = EvalConfig { dial: arm.dial.clone(), ..study.eval_config() };
@@ -269,17 +287,18 @@ impl Work<'_> {
             dropped_share: found.dropped_share,
             flops_per_image: flops_per_image(&learned.model, &config, &found)?,
             weights: Some(Weights::of(learned.model.config(), &found)?),
+            layers: found.layers,
             is_right: as_digits(&found.is_right),
         })
     }
 
-    fn measure(
-        &self,
-        seed: u64,
-        learned: &BTreeMap<&str, Learned>,
-        dataset: &Dataset,
-    ) -> Result<()> {
+    fn measure(&self, seed: u64, dataset: &Dataset) -> Result<()> {
         let study = &self.plan.study;
+        let mut learned = BTreeMap::new();
+        for model in &study.models {
+            let run = self.folder.run(&model.name, seed);
+            learned.insert(model.name.as_str(), Learned::load(&run)?);
+        }
         let subjects: Vec<_> = study
             .arms
             .iter()

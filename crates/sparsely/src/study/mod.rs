@@ -20,6 +20,7 @@ mod rate;
 mod reading;
 mod results;
 mod routers;
+mod side_by_side;
 mod size;
 pub mod statistics;
 mod summary;

@@ -1,5 +1,6 @@
 //! How fast this machine is, and how long a study takes on it.
 
+use super::side_by_side::side_by_side;
 use super::{Sizes, Study};
 use crate::Result;
 use crate::data::{Dataset, Loader, LoaderConfig};
@@ -8,7 +9,8 @@ use crate::model::Vit;
 use crate::train::Trainer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 /// Steps before the clock starts: pages are touched and buffers pooled.
@@ -26,9 +28,9 @@ const SECONDS: f64 = 4.0;
 pub struct Rate {
     /// When it was measured.
     pub date: String,
-    /// Threads that computed.
+    /// Threads, shared out among models that are trained beside one another.
     pub threads: usize,
-    /// Of a training step, by model.
+    /// Of a training step beside others, by model.
     pub seconds_per_step: BTreeMap<String, f64>,
     /// Of an image in evaluation, by arm.
     pub seconds_per_image: BTreeMap<String, f64>,
@@ -45,9 +47,9 @@ impl Rate {
         let begin = Instant::now();
         Dataset::open(&study.data, study.data.image_size, 0)?;
         let seconds_to_open = begin.elapsed().as_secs_f64();
-        let mut seconds_per_step = BTreeMap::new();
-        let mut fresh = BTreeMap::new();
-        for model in &study.models {
+        let timed = Mutex::new(BTreeMap::new());
+        side_by_side(&vec![None; study.models.len()], &AtomicBool::new(false), |index| {
+            let model = &study.models[index];
             let loader = Loader::new(
                 dataset.clone(),
                 LoaderConfig {
@@ -58,11 +60,14 @@ impl Rate {
             )?;
             let (vit, params) = Vit::init(&model.model, 0)?;
             let mut trainer = Trainer::new(vit, params, model.train.clone(), 0, u64::MAX);
-            seconds_per_step.insert(model.name.clone(), time_steps(&mut trainer, &loader)?);
-            fresh.insert(model.name.clone(), trainer);
-        }
+            let seconds = time_steps(&mut trainer, &loader)?;
+            let mut timed = timed.lock().unwrap_or_else(PoisonError::into_inner);
+            timed.insert(model.name.clone(), (seconds, trainer));
+            Ok(true)
+        })?;
+        let timed = timed.into_inner().unwrap_or_else(PoisonError::into_inner);
         let subjects = study.arms.iter().map(|arm| {
-            let Trainer { model, learner, .. } = &fresh[&arm.model];
+            let Trainer { model, learner, .. } = &timed[&arm.model].1;
             Subject { model, params: (&learner.params).into(), dial: arm.dial.clone() }
         });
         let config = TimingConfig { rounds: ROUNDS, ..study.timing };
@@ -72,13 +77,16 @@ impl Rate {
         Ok(Rate {
             date: now(),
             threads: rayon::current_num_threads(),
-            seconds_per_step,
+            seconds_per_step: timed
+                .iter()
+                .map(|(name, (seconds, _))| (name.clone(), *seconds))
+                .collect(),
             seconds_per_image: names.zip(costs.iter().map(|cost| cost.seconds)).collect(),
             seconds_to_open,
         })
     }
 
-    /// Seconds that all of `study` takes.
+    /// Seconds that all of `study` takes, its runs beside one another.
     pub fn seconds(&self, study: &Study, sizes: &Sizes) -> f64 {
         let seeds = study.seeds.len() as f64;
         let trials = study.tuning.as_ref().map_or(0.0, |t| t.lr_peaks.len() as f64 * t.length);
@@ -89,10 +97,15 @@ impl Rate {
             .sum();
         let images: f64 = self.seconds_per_image.values().sum();
         let timed = (study.timing.rounds + 1) * study.timing.batch_size;
-        training + seeds * images * (sizes.test + timed) as f64
+        training / self.beside(study) + seeds * images * (sizes.test + timed) as f64
     }
 
-    /// Seconds of one run, with its looks at the validation images and its final evaluation.
+    /// How many runs go on beside one another.
+    fn beside(&self, study: &Study) -> f64 {
+        self.threads.clamp(1, study.models.len().max(1)) as f64
+    }
+
+    /// Seconds of one run beside others, with its looks at the validation images and its final evaluation.
     pub fn seconds_of_training(&self, study: &Study, model: &str, sizes: &Sizes) -> f64 {
         let Ok(described) = study.model(model) else { return 0.0 };
         let steps = described.steps(sizes);
@@ -100,7 +113,8 @@ impl Rate {
             described.train.validate_every.steps(described.steps_per_epoch(sizes)).max(1),
         );
         let arms = study.arms_of(model).filter_map(|arm| self.seconds_per_image.get(&arm.name));
-        let image = arms.copied().fold(0.0, f64::max);
+        // They were measured on all threads.
+        let image = self.beside(study) * arms.copied().fold(0.0, f64::max);
         self.seconds_to_open
             + steps as f64 * self.seconds_per_step.get(model).copied().unwrap_or(0.0)
             + image * (looks as usize * sizes.validation + sizes.test) as f64

@@ -1,7 +1,7 @@
 //! What is known after each piece of work, as it lies on disk.
 
 use crate::cost::{Call, ModelCost, Part, PartCost, Routed};
-use crate::eval::{EvalConfig, Evaluation, ImageCost};
+use crate::eval::{EvalConfig, Evaluation, ImageCost, LayerLoad};
 use crate::model::{ModelConfig, Vit};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub struct Reading {
     /// What it has and how much of that an image meets; nothing in readings of before it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
+    /// What the router of each MoE layer did; nothing in readings of before it was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerLoad>,
     /// For each test image in order, 1 if its label had the largest logit, 0 if not.
     pub is_right: String,
 }

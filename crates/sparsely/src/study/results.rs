@@ -2,7 +2,7 @@
 
 use super::statistics::Interval;
 use super::{Predicted, Trial, Verdict, Weights};
-use crate::eval::ImageCost;
+use crate::eval::{ImageCost, LayerLoad};
 use crate::moe::{Capacity, Dial, Group, MoeConfig, Priority, Subset};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -105,6 +105,9 @@ pub struct SeedResult {
     /// What it has and an image meets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
+    /// What the router of each MoE layer did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerLoad>,
     /// Time and energy of an image.
     pub cost: ImageCost,
     /// Where the joules come from.

@@ -7,6 +7,7 @@ use super::statistics::{CONFIDENCE, Interval, POWER, RESAMPLES};
 use super::taught::teach;
 use super::{Folder, MAX_FLOPS_GAP, Plan, Study, Weights};
 use crate::Result;
+use crate::eval::LayerLoad;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -25,6 +26,7 @@ pub(super) fn summary(plan: &Plan, folder: &Folder, results: &Results) -> Result
     what_was_run(&mut page, plan, results)?;
     arms(&mut page, results);
     weights(&mut page, results);
+    layers(&mut page, results);
     how_to_read(&mut page, study, results);
     commands(&mut page, plan, folder, results)?;
     Ok(page)
@@ -214,6 +216,49 @@ fn weights(page: &mut String, results: &Results) {
                 weights.dead_experts, weights.load_variation
             ),
         );
+    }
+    line(page, "");
+}
+
+/// What the router of each layer did: where one was asked.
+fn layers(page: &mut String, results: &Results) {
+    let told: Vec<_> =
+        results.arms.iter().filter(|arm| arm.seeds.iter().any(|s| !s.layers.is_empty())).collect();
+    if told.is_empty() {
+        return;
+    }
+    line(page, "## Routers, layer by layer\n");
+    line(
+        page,
+        "Means over seeds, on the test images. Load variation: standard deviation of the experts' loads \
+         over their mean. Entropy: of a token's gates, in nats (of an image's, where images are routed; over slots in Soft \
+         MoE).\n",
+    );
+    line(
+        page,
+        "| arm | block | load variation | dropped % | entropy | dead |\n| --- | --- | --- | --- | --- | --- |",
+    );
+    for arm in told {
+        let layers = arm.seeds.first().map_or(0, |seed| seed.layers.len());
+        for index in 0..layers {
+            let of_seeds: Vec<_> =
+                arm.seeds.iter().filter_map(|seed| seed.layers.get(index)).collect();
+            let mean = |value: fn(&LayerLoad) -> f64| {
+                of_seeds.iter().map(|layer| value(layer)).sum::<f64>() / of_seeds.len() as f64
+            };
+            line(
+                page,
+                &format!(
+                    "| `{}` | {} | {:.2} | {:.1} | {:.2} | {:.1} |",
+                    arm.arm,
+                    of_seeds.first().map_or(0, |layer| layer.block),
+                    mean(|layer| layer.load_variation),
+                    100.0 * mean(|layer| layer.dropped_share),
+                    mean(|layer| layer.entropy),
+                    mean(|layer| layer.asked.iter().filter(|asked| **asked == 0).count() as f64)
+                ),
+            );
+        }
     }
     line(page, "");
 }

@@ -8,30 +8,36 @@ use sparsely::study::{
 use sparsely::train::{self, RunConfig, StepReport};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Asks for a stop after some pieces of work.
+/// Asks for a stop after some pieces of work, whichever thread does them.
 struct Impatient<'a> {
     stop: &'a AtomicBool,
-    patience: usize,
+    patience: AtomicUsize,
 }
 
-impl train::Observer for Impatient<'_> {
+/// One of its runs.
+struct Run<'a>(&'a Impatient<'a>);
+
+impl train::Observer for Run<'_> {
     fn step(&mut self, _report: &StepReport) {
-        self.wait();
+        self.0.wait();
     }
 }
 
 impl Observer for Impatient<'_> {
-    fn stage(&mut self, _stage: &Stage<'_>) {
+    fn stage(&self, _stage: &Stage<'_>) {
         self.wait();
+    }
+
+    fn run(&self, _stage: &Stage<'_>) -> Box<dyn train::Observer + '_> {
+        Box::new(Run(self))
     }
 }
 
 impl Impatient<'_> {
-    fn wait(&mut self) {
-        self.patience = self.patience.saturating_sub(1);
-        if self.patience == 0 {
+    fn wait(&self) {
+        if self.patience.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
@@ -40,8 +46,8 @@ impl Impatient<'_> {
 /// Executes; whether it came to the end.
 fn go(plan: &Plan, folder: &Folder, patience: usize) -> bool {
     let stop = AtomicBool::new(false);
-    let mut observer = Impatient { stop: &stop, patience };
-    execute(plan, folder, "test", &stop, &mut observer).unwrap()
+    let observer = Impatient { stop: &stop, patience: patience.into() };
+    execute(plan, folder, "test", &stop, &observer).unwrap()
 }
 
 fn planned(path: &Path) -> (Plan, Folder) {
@@ -170,8 +176,8 @@ fn a_run_that_the_plan_does_not_ask_for_is_refused() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("seed = 7", "seed = 8")).unwrap();
     let stop = AtomicBool::new(false);
-    let mut observer = Impatient { stop: &stop, patience: usize::MAX };
-    let told = execute(&plan, &folder, "test", &stop, &mut observer).unwrap_err().to_string();
+    let observer = Impatient { stop: &stop, patience: usize::MAX.into() };
+    let told = execute(&plan, &folder, "test", &stop, &observer).unwrap_err().to_string();
     let expected = "expected the configuration that plan.json asks for, got another one";
     assert_eq!(told, format!("`{}`: {expected}", config.display()));
 }

@@ -6,11 +6,13 @@ use sparsely::moe::{
     Capacity, Dial, Granularity, Group, ImageInput, LossWeights, Placement, RouterConfig,
     TokenChoiceConfig,
 };
-use sparsely::study::{Arm, Folder, Observer, Plan, Request, Study, SuperClasses, execute, report};
+use sparsely::study::{
+    Arm, Folder, Observer, Plan, Request, Stage, Study, SuperClasses, execute, report,
+};
 use sparsely::superclass::Method;
 use sparsely::train::{self, RunConfig, Span};
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Dense, by super-classes, by random groups; one seed.
 fn taught() -> Study {
@@ -58,19 +60,25 @@ fn taught() -> Study {
     study
 }
 
-/// Stops after every so many steps.
-struct Stopping<'a>(&'a AtomicBool, usize);
+/// Stops after so many steps of all runs.
+struct Stopping<'a>(&'a AtomicBool, AtomicUsize);
 
-impl train::Observer for Stopping<'_> {
+/// One of its runs.
+struct Run<'a>(&'a Stopping<'a>);
+
+impl train::Observer for Run<'_> {
     fn step(&mut self, _report: &train::StepReport) {
-        self.1 = self.1.saturating_sub(1);
-        if self.1 == 0 {
-            self.0.store(true, Ordering::Relaxed);
+        if self.0.1.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.0.store(true, Ordering::Relaxed);
         }
     }
 }
 
-impl Observer for Stopping<'_> {}
+impl Observer for Stopping<'_> {
+    fn run(&self, _stage: &Stage<'_>) -> Box<dyn train::Observer + '_> {
+        Box::new(Run(self))
+    }
+}
 
 #[test]
 fn groups_are_found_once_taught_and_told_however_often_the_study_stops() {
@@ -87,8 +95,8 @@ fn groups_are_found_once_taught_and_told_however_often_the_study_stops() {
         let folder = Folder::new(&root.path().join(name));
         for _ in 0..40 {
             let stop = AtomicBool::new(false);
-            let mut observer = Stopping(&stop, patience);
-            if execute(&plan(&folder), &folder, "test", &stop, &mut observer).unwrap() {
+            let observer = Stopping(&stop, patience.into());
+            if execute(&plan(&folder), &folder, "test", &stop, &observer).unwrap() {
                 return folder;
             }
         }

@@ -52,7 +52,7 @@ pub struct Learned<'a> {
 }
 
 /// Decides which expert sees which token.
-pub trait Router {
+pub trait Router: Send + Sync {
     /// Routes `[T, D]`, groups of consecutive tokens apart, among the experts that take part: E in
     /// what it returns is their number.
     ///
