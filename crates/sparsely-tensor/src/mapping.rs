@@ -56,3 +56,41 @@ impl Mapping {
         };
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Bytes of the mapping that are in this process's memory, by the system's own count.
+    fn resident(mapping: &Mapping) -> usize {
+        let start = format!("{:x}-", mapping.bytes().as_ptr().addr());
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let own = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let line = own.into_iter().find(|line| line.starts_with("Rss:")).unwrap();
+        let kibibytes: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kibibytes << 10
+    }
+
+    #[test]
+    fn released_pages_leave_memory_and_come_back() {
+        const MIB: usize = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        fs::write(&path, vec![3_u8; 8 * MIB]).unwrap();
+        let mapping = Mapping::open(&path).unwrap();
+        assert!(resident(&mapping) <= 2 * AROUND, "{}", resident(&mapping));
+        let sum = |range: Range<usize>| -> u64 {
+            mapping.bytes()[range].iter().map(|byte| u64::from(*byte)).sum()
+        };
+        let middle = 3 * MIB..6 * MIB;
+        assert_eq!(sum(middle.clone()), 3 * middle.len() as u64);
+        assert!(resident(&mapping) >= middle.len());
+        // The last third may stay; a system with large pages may take it along.
+        mapping.release(middle.start..5 * MIB);
+        let left = resident(&mapping);
+        assert!(left <= MIB + 2 * AROUND, "{left}");
+        assert_eq!(sum(middle.clone()), 3 * middle.len() as u64);
+        assert!(resident(&mapping) >= middle.len());
+    }
+}

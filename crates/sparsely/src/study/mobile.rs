@@ -46,12 +46,12 @@ struct Setting {
 /// CIFAR-100 and Fashion-MNIST in two sizes; then, of one seed, numbers of experts and layers, and shares of the
 /// training images.
 pub fn mobile() -> Vec<Study> {
-    let large = |setting: Setting, name, epochs| Setting { name, size: [6, 96], epochs, ..setting };
+    let large = |setting: Setting, name, epochs| Setting { name, size: [4, 96], epochs, ..setting };
     let mut studies = vec![
-        arms(&cifar("mobile", 22)),
+        arms(&cifar("mobile", 16)),
         arms(&large(cifar("", 0), "mobile-large", 8)),
-        arms(&fashion("mobile-fashion", 20)),
-        arms(&large(fashion("", 0), "mobile-fashion-large", 8)),
+        arms(&fashion("mobile-fashion", 10)),
+        arms(&large(fashion("", 0), "mobile-fashion-large", 5)),
         grid::experts(),
         grid::layers(),
     ];
