@@ -1,6 +1,7 @@
-"""Runs `sparsely bench train` and its peers in turn and prints the medians beside one another.
+"""Runs a benchmark of `sparsely bench` and its peers in turn and prints the medians beside one another.
 
-    python side_by_side.py --sparsely ../../target/release/sparsely --python VENV/bin/python [--rounds 5]
+    python side_by_side.py [train|attention] --sparsely ../../target/release/sparsely --python VENV/bin/python
+                           [--rounds 5] [--threads 2] [--modes eager,compile,bf16,compile+bf16]
 
 Machines drift; alternating and taking medians compares like with like. The environment is
 passed on, so set LD_LIBRARY_PATH and the like before.
@@ -12,42 +13,65 @@ import pathlib
 import statistics
 import subprocess
 
+HERE = pathlib.Path(__file__).parent
+# The figures of a row: its field, unit, and by what it is multiplied.
+FIGURES = [
+    ("images_per_second", "images/s", 1),
+    ("forward_seconds", "ms forward", 1e3),
+    ("forward_and_backward_seconds", "ms with backward", 1e3),
+    ("kept_bytes", "MB kept", 1e-6),
+    ("peak_bytes", "MB peak", 1e-6),
+]
+
 
 def lines(command):
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
+def commands(args):
+    """Ours, and the peers in all modes that were asked for."""
+    threads = ["--threads", str(args.threads)]
+    ours = [args.sparsely, *threads, "bench", args.what, "--json"]
+    modes = [["--" + flag for flag in mode.split("+") if flag != "eager"] for mode in args.modes.split(",")]
+    if args.what == "train":
+        models = ["vit-192x6", "vmoe-192x6-e8-k1-last2", "vmoe-192x6-e8-k2-last2"]
+        twin = [args.python, str(HERE / "torch_vit.py"), *threads]
+        return [[*ours, "--model", model] for model in models] + [[*twin, *mode] for mode in modes]
+    twin = [args.python, str(HERE / "torch_attention.py"), *threads]
+    layers = [["--layer", "dense"], *(["--experts", way] for way in ("all", "loop"))]
+    return [ours] + [[*twin, *layer, *mode] for mode in modes for layer in layers]
+
+
+def name_of(row):
+    return f"{row.get('peer', 'sparsely')} {row.get('model') or row['layer']} {row['precision']}"
+
+
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("what", nargs="?", choices=["train", "attention"], default="train")
     parser.add_argument("--sparsely", required=True)
     parser.add_argument("--python", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--modes", default="eager")
     args = parser.parse_args()
-    twin = str(pathlib.Path(__file__).with_name("torch_vit.py"))
-    threads = ["--threads", str(args.threads)]
-    ours = [args.sparsely, *threads, "bench", "train", "--json", "--model"]
-    commands = [
-        [args.python, twin, *threads],
-        [*ours, "vit-192x6"],
-        [*ours, "vmoe-192x6-e8-k1-last2"],
-        [*ours, "vmoe-192x6-e8-k2-last2"],
-    ]
     rows = {}
     for _ in range(args.rounds):
-        for command in commands:
+        for command in commands(args):
             for row in lines(command):
-                name = f"{row.get('peer', 'sparsely')} {row['model']} {row['precision']}"
-                rows.setdefault(name, []).append(row)
+                rows.setdefault(name_of(row), []).append(row)
     for name, measured in rows.items():
-        rates = [row["images_per_second"] for row in measured]
-        peak = statistics.median(row["peak_bytes"] for row in measured) / 1e6
-        above = statistics.median(
-            row["peak_bytes"] - row.get("import_bytes", 0) for row in measured) / 1e6
-        print(f"{name}: {statistics.median(rates):.1f} images/s "
-              f"(from {min(rates):.1f} to {max(rates):.1f}), "
-              f"peak {peak:.0f} MB, above the import {above:.0f} MB")
+        told = []
+        for field, unit, times in FIGURES:
+            values = [times * row[field] for row in measured if field in row]
+            if values:
+                told.append(f"{statistics.median(values):.1f} {unit} "
+                            f"(from {min(values):.1f} to {max(values):.1f})")
+        above = [(row["peak_bytes"] - row["import_bytes"]) / 1e6 for row in measured if "import_bytes" in row]
+        if above:
+            told.append(f"{statistics.median(above):.0f} MB above the import")
+        print(f"{name}: {', '.join(told)}")
 
 
 if __name__ == "__main__":

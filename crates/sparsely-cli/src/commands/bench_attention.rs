@@ -29,11 +29,19 @@ struct Subject {
     memory: Param,
 }
 
+/// What a layer reads, and the number of tokens of memory.
+struct Inputs<'t> {
+    x: Var<'t>,
+    source: Var<'t>,
+    sinusoids: Sinusoids<'t>,
+    memory: usize,
+}
+
 /// What was measured.
 struct Measured {
     forward_seconds: f64,
     both_seconds: f64,
-    /// Bytes that the forward pass keeps for the way back, beyond its input.
+    /// Bytes that the forward pass keeps for the way back, beyond its inputs.
     kept_bytes: usize,
     peak_bytes: usize,
 }
@@ -76,19 +84,26 @@ impl Subject {
         Ok(Subject { layer, params: init.finish(0), x, memory })
     }
 
-    /// Tokens attend to memory and one another.
-    fn forward<'t>(&self, tape: &'t Tape<'t>) -> Result<Var<'t>> {
+    /// What a model hands to each of its layers: tokens, memory with them, and the sinusoids.
+    fn inputs<'t>(&self, tape: &'t Tape<'t>) -> Result<Inputs<'t>> {
         let (x, memory) = (tape.param(&self.x), tape.param(&self.memory));
         let [_, t, d] = x.dims("bench attention")?;
         let [_, m, _] = memory.dims("bench attention")?;
         let sinusoids = Sinusoids::new(tape, [t + m - 1, 0], d)?;
-        let distances = self.layer.distance_keys(&sinusoids)?;
+        Ok(Inputs { source: memory.append(&x)?, x, memory: m, sinusoids })
+    }
+
+    /// Tokens attend to memory and one another.
+    fn forward<'t>(&self, inputs: &Inputs<'t>) -> Result<Var<'t>> {
+        let Inputs { x, source, sinusoids, memory } = inputs;
+        let distances = self.layer.distance_keys(sinusoids)?;
         let mask = AttentionMask { is_causal: true, ..AttentionMask::default() };
         let mut report = Report::default();
-        let source = self.layer.source(&memory.append(&x)?, 0, &mut Mode::Eval, &mut report)?;
-        let scene = Scene { first_key: 0, offset: m, mask: &mask, distances: distances.as_ref() };
+        let source = self.layer.source(source, 0, &mut Mode::Eval, &mut report)?;
+        let scene =
+            Scene { first_key: 0, offset: *memory, mask: &mask, distances: distances.as_ref() };
         let both = (&mut Mode::Eval, &mut report);
-        Ok(self.layer.attend(&x, &source, &scene, None, both)?)
+        Ok(self.layer.attend(x, &source, &scene, None, both)?)
     }
 }
 
@@ -97,13 +112,13 @@ fn measure(subject: &Subject, steps: usize) -> Result<Measured> {
     let mut grads = Slab::zeros(subject.params.layout().clone());
     let (mut forward, mut both, mut kept_bytes) = (Vec::new(), Vec::new(), 0);
     for step in 0..WARM_UP + steps {
-        let begin = Instant::now();
         let tape = Tape::recording(&subject.params, &pool);
-        let y = subject.forward(&tape)?;
+        let inputs = subject.inputs(&tape)?;
+        let before = pool.used_bytes();
+        let begin = Instant::now();
+        let y = subject.forward(&inputs)?;
         let forward_seconds = begin.elapsed().as_secs_f64();
-        let inputs =
-            subject.params.view(&subject.x).len() + subject.params.view(&subject.memory).len();
-        kept_bytes = pool.used_bytes().saturating_sub(4 * inputs);
+        kept_bytes = pool.used_bytes() - before;
         let ones = vec![1.0; y.shape().len()];
         let loss = y.dot_constant(&ones)?;
         tape.backward(&loss, &mut grads)?;
