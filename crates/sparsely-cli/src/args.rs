@@ -344,7 +344,7 @@ pub(crate) struct BenchArgs {
     /// infer: measure this run's model alone, in this process, at --batch
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<PathBuf>,
-    /// infer: put infer.jsonl and infer.svg here, beside what was measured before of other sizes
+    /// infer, growth: put their JSON lines and picture here; infer keeps what was measured before of other sizes
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Steps that are timed, after three that are not
@@ -369,6 +369,8 @@ pub(crate) enum BenchKind {
     Infer,
     /// Attention with experts against dense attention
     Attention,
+    /// Time against tokens, blocks, threads and experts, beside the ideal
+    Growth,
 }
 
 impl BenchArgs {

@@ -1,12 +1,6 @@
 //! One verb a file.
 
 pub(crate) mod bench;
-mod bench_attention;
-mod bench_gemm;
-mod bench_infer;
-mod bench_moe;
-mod bench_routers;
-mod bench_time;
 pub(crate) mod cost;
 pub(crate) mod eval;
 pub(crate) mod export;

@@ -13,7 +13,8 @@ use crate::data::{AugmentConfig, DataConfig};
 use crate::eval::TimingConfig;
 use crate::model::ModelConfig;
 use crate::moe::router::{
-    ExpertChoiceConfig, PlanExpertChoice, PlanTokenChoice, SoftConfig, SoftMixing,
+    ExpertChoiceConfig, LossFreeConfig, PlanExpertChoice, PlanTokenChoice, ReluConfig, SoftConfig,
+    SoftMixing,
 };
 use crate::moe::{
     Capacity, Dial, Group, MoeConfig, Placement, Priority, RouterConfig, TokenChoiceConfig,
@@ -36,12 +37,32 @@ struct Contestant {
     model: ModelConfig,
 }
 
-/// On CIFAR-100: 16 tokens an image, 8 experts in the last two of four blocks.
-pub fn routers() -> Study {
-    let contestants = contestants();
+/// On CIFAR-100: 16 tokens an image, 8 experts in the last two of four blocks. The routers of the paper over three
+/// seeds; then the others that there are, of one seed.
+pub fn routers() -> Vec<Study> {
+    let (papers, others) = (contestants(), others());
+    let question = "which router is most accurate at equal training FLOPs?";
+    vec![
+        Study {
+            comparisons: comparisons(),
+            ..study(["routers", question], &papers, vec![0, 1, 2])
+        },
+        Study {
+            comparisons: other_comparisons(),
+            ..study(
+                ["routers-more", "how do the other routers do under the same recipe?"],
+                &others,
+                vec![0],
+            )
+        },
+    ]
+}
+
+fn study([name, question]: [&str; 2], contestants: &[Contestant], seeds: Vec<u64>) -> Study {
+    let least_seeds = seeds.len().min(2);
     Study {
-        name: "routers".into(),
-        question: "which router is most accurate at equal training FLOPs?".into(),
+        name: name.into(),
+        question: question.into(),
         data: DataConfig {
             source: "cifar100".into(),
             label_column: "fine_label".into(),
@@ -52,15 +73,20 @@ pub fn routers() -> Study {
         data_note:
             "CIFAR-100 as the Hub's Parquet files (uoft-cs/cifar100) in a folder: --data FOLDER"
                 .into(),
-        seeds: vec![0, 1, 2],
-        models: at_equal_flops(&contestants),
+        seeds,
+        models: at_equal_flops(contestants),
         arms: contestants.iter().map(arm).collect(),
-        comparisons: comparisons(),
+        comparisons: Vec::new(),
         tuning: Some(Tuning { lr_peaks: vec![1e-3, 3e-3], seed: 1000, length: 0.2 }),
-        least: Least { epochs: EPOCHS, seeds: 2, train_images: 8_000, test_images: 2_000 },
+        least: Least {
+            epochs: EPOCHS,
+            seeds: least_seeds,
+            train_images: 8_000,
+            test_images: 2_000,
+        },
         timing: TimingConfig { batch_size: 64, rounds: 21 },
         watts_per_core: crate::eval::EvalConfig::default().watts_per_core,
-        panels: vec![panel(&contestants)],
+        panels: vec![panel(contestants)],
     }
 }
 
@@ -145,11 +171,35 @@ fn contestants() -> Vec<Contestant> {
     ]
 }
 
-/// As many steps for each as the costliest can take in [`EPOCHS`] epochs.
+/// Routers that the paper does not compare.
+fn others() -> Vec<Contestant> {
+    let capacity = Capacity::factor(1.0);
+    let sparse_token = RouterConfig::SparseTokenChoice(PlanTokenChoice {
+        num_selected: 1,
+        capacity,
+        priority: Priority::MaxGate,
+        ..PlanTokenChoice::default()
+    });
+    let loss_free = RouterConfig::LossFree(LossFreeConfig {
+        num_selected: 1,
+        capacity,
+        priority: Priority::MaxGate,
+        ..LossFreeConfig::default()
+    });
+    let relu = RouterConfig::Relu(ReluConfig { num_selected: 1.0, ..ReluConfig::default() });
+    let of = |name, label, router| Contestant { name, label, model: sparse(router, EIGHT) };
+    vec![
+        of("sparse-token", "sparse-plan token choice", sparse_token),
+        of("loss-free", "loss-free token choice", loss_free),
+        of("relu", "ReLU routing", relu),
+    ]
+}
+
+/// As many steps for each as the costliest of the paper's can take in [`EPOCHS`] epochs.
 fn at_equal_flops(contestants: &[Contestant]) -> Vec<Model> {
     // A model that has no cost is refused when the study is checked.
-    let flops = |model| training_flops(model, &Dial::default(), BATCH).unwrap_or(f64::NAN);
-    let costliest = contestants.iter().map(|c| flops(&c.model)).fold(0.0, f64::max);
+    let flops = |model: &_| training_flops(model, &Dial::default(), BATCH).unwrap_or(f64::NAN);
+    let costliest = flops(&wide());
     let steps = (EPOCHS * (TRAIN_IMAGES / BATCH) as u64) as f64;
     let models = contestants.iter().map(|contestant| Model {
         name: contestant.name.into(),
@@ -200,13 +250,21 @@ fn comparisons() -> Vec<Comparison> {
         ("token choice: groups of 8 − of 1", "token-bpr", "token-bpr-1", same),
         ("expert choice: groups of 8 − of 1", "expert", "expert-1", same),
     ];
-    let comparisons = predicted.map(|(name, arm, baseline, predicted)| Comparison {
-        name: name.into(),
-        arm: arm.into(),
-        baseline: baseline.into(),
-        predicted,
-    });
-    comparisons.into()
+    predicted.map(comparison).into()
+}
+
+/// One seed answers neither.
+fn other_comparisons() -> Vec<Comparison> {
+    let same = Predicted::Negligible { below: 1.0 };
+    let predicted = [
+        ("loss-free − sparse plan, token choice", "loss-free", "sparse-token", same),
+        ("ReLU − loss-free", "relu", "loss-free", same),
+    ];
+    predicted.map(comparison).into()
+}
+
+fn comparison((name, arm, baseline, predicted): (&str, &str, &str, Predicted)) -> Comparison {
+    Comparison { name: name.into(), arm: arm.into(), baseline: baseline.into(), predicted }
 }
 
 /// Points by family; nothing joins them.
@@ -218,6 +276,7 @@ fn panel(contestants: &[Contestant]) -> Panel {
         ("Sinkhorn", "sinkhorn"),
         ("sparse plan", "sparse"),
         ("slots", "soft uniform"),
+        ("others", "loss relu"),
     ];
     let curves = families.map(|(label, starts)| {
         let is_in = |c: &&Contestant| starts.split(' ').any(|start| c.name.starts_with(start));
@@ -225,7 +284,8 @@ fn panel(contestants: &[Contestant]) -> Panel {
         let points = members.map(|c| Point { arm: c.name.into(), label: c.label.into() });
         Curve { label: label.into(), points: points.collect(), is_scattered: true }
     });
-    Panel { title: "at equal training FLOPs".into(), curves: curves.into() }
+    let curves = curves.into_iter().filter(|curve| !curve.points.is_empty()).collect();
+    Panel { title: "at equal training FLOPs".into(), curves }
 }
 
 #[cfg(test)]
@@ -235,11 +295,15 @@ mod tests {
 
     #[test]
     fn the_study_is_fair_and_every_arm_is_drawn() {
-        let study = routers();
         let sizes = Sizes { train: TRAIN_IMAGES, validation: 5_000, test: 10_000 };
-        assert_eq!(study.check(&sizes).unwrap().len(), 12);
-        let drawn: usize = study.panels[0].curves.iter().map(|curve| curve.points.len()).sum();
-        assert_eq!(drawn, study.arms.len());
+        let [papers, others] = &routers()[..] else { panic!("two studies") };
+        let flops = |study: &Study| study.check(&sizes).unwrap()[0].flops;
+        assert!((flops(others) / flops(papers) - 1.0).abs() < crate::study::MAX_FLOPS_GAP);
+        for (study, count) in [(papers, 12), (others, 3)] {
+            assert_eq!(study.arms.len(), count);
+            let drawn: usize = study.panels[0].curves.iter().map(|curve| curve.points.len()).sum();
+            assert_eq!(drawn, count);
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 mod accuracy;
 mod costs;
 mod differences;
+mod growth;
 mod latency;
 
 pub(super) use accuracy::{Picture, Place};
 pub(super) use costs::{ENERGY, FLOPS, TIME, accuracy};
 pub(super) use differences::differences;
+pub use growth::{Growth, Ideal, growth_svg};
 pub use latency::{Latency, latency_svg};
 
 use crate::{Error, Result};

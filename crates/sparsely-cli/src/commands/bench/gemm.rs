@@ -1,6 +1,6 @@
 //! `sparsely bench gemm`: the matrix product alone, beside what the processor can do at most.
 
-use super::bench_time::median;
+use super::time::median;
 use crate::args::BenchArgs;
 use anyhow::Result;
 use serde_json::json;
@@ -21,7 +21,7 @@ const PRODUCTS: [(Form, [usize; 3]); 10] = [
     (Form::Many(192), [64, 64, 64]),
 ];
 
-pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let threads = rayon::current_num_threads();
     for (form, [m, k, n]) in PRODUCTS {
         let count = if let Form::Many(count) = form { count } else { 1 };

@@ -1,6 +1,6 @@
 //! `sparsely bench routers`: what routing costs beside what the experts cost.
 
-use super::bench_time::median;
+use super::time::median;
 use crate::args::BenchArgs;
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -55,7 +55,7 @@ fn routers(s: usize, e: usize) -> Vec<(&'static str, RouterConfig)> {
     ]
 }
 
-pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let names: Vec<&str> = routers(TOKENS[0], EXPERTS[0]).iter().map(|(name, _)| *name).collect();
     if let Some(asked) = &args.model
         && !names.contains(&asked.as_str())

@@ -1,7 +1,7 @@
-//! `sparsely bench`: whole training steps on this machine, to be run beside `bench/peers/`.
+//! `sparsely bench train`: whole training steps.
 
-use super::bench_time::median;
-use crate::args::{BenchArgs, BenchKind};
+use super::time::median;
+use crate::args::BenchArgs;
 use crate::memory::peak_bytes;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -16,7 +16,10 @@ use std::time::Instant;
 const WARM_UP: u64 = 3;
 
 /// Images of a step, unless others are asked for.
-pub(super) const IMAGES: usize = 64;
+const IMAGES: usize = 64;
+
+/// The dense model.
+pub(super) const DENSE: &str = "vit-192x6";
 
 /// Images whose tokens compete for seats.
 const GROUP: usize = 8;
@@ -46,7 +49,7 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
         ModelConfig { moe: Some(moe), ..dense.clone() }
     };
     vec![
-        ("vit-192x6", dense.clone()),
+        (DENSE, dense.clone()),
         ("vmoe-192x6-e8-k1-last2", sparse(1, Placement::LastN { n: 2 })),
         ("vmoe-192x6-e8-k2-last2", sparse(2, Placement::LastN { n: 2 })),
         ("vmoe-192x6-e8-k1-every2", sparse(1, Placement::Every { n: 2 })),
@@ -54,18 +57,7 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
     ]
 }
 
-pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
-    match args.what {
-        BenchKind::Train => train(args),
-        BenchKind::Routers => super::bench_routers::run(args),
-        BenchKind::Gemm => super::bench_gemm::run(args),
-        BenchKind::Moe => super::bench_moe::run(args),
-        BenchKind::Infer => super::bench_infer::run(args),
-        BenchKind::Attention => super::bench_attention::run(args),
-    }
-}
-
-fn train(args: &BenchArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let batch = args.batch_or(IMAGES);
     if !batch.is_multiple_of(GROUP) {
         bail!("--batch: expected a multiple of {GROUP}, the images of a group, got {batch}");
@@ -87,23 +79,24 @@ fn train(args: &BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(name: &str, args: &BenchArgs) -> Result<()> {
+fn named(name: &str) -> Result<ModelConfig> {
     let all = models();
     let Some((_, config)) = all.iter().find(|(known, _)| *known == name) else {
         let known: Vec<_> = all.iter().map(|(name, _)| *name).collect();
         bail!("there is no model `{name}` to measure; there are {}", known.join(", "));
     };
-    let (model, params) = Vit::init(config, 0)?;
+    Ok(config.clone())
+}
+
+fn measure(name: &str, args: &BenchArgs) -> Result<()> {
+    let config = &named(name)?;
     let images = args.batch_or(IMAGES);
-    let train = TrainConfig { batch_size: images, ..TrainConfig::default() };
-    let batch = synthetic(config, images);
-    let mut trainer = Trainer::new(model, params, train, 0, 10_000);
+    let mut steps = Steps::of(config, images)?;
     let mut seconds = Vec::new();
     for step in 0..WARM_UP + args.steps.get() as u64 {
-        let begin = Instant::now();
-        trainer.step(step, &batch)?;
+        let own = steps.step()?;
         if step >= WARM_UP {
-            seconds.push(begin.elapsed().as_secs_f64());
+            seconds.push(own);
         }
     }
     let images_per_second = images as f64 / median(seconds);
@@ -120,6 +113,39 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
         say!("{name}: {images_per_second:.1} images/s, {threads} threads, f32, peak {peak}");
     }
     Ok(())
+}
+
+/// Training steps on images without structure.
+pub(super) struct Steps {
+    trainer: Trainer,
+    batch: Batch,
+    next: u64,
+}
+
+impl Steps {
+    /// Of a model that is measured, changed by `change`.
+    pub(super) fn new(
+        name: &str,
+        images: usize,
+        change: impl Fn(ModelConfig) -> ModelConfig,
+    ) -> Result<Steps> {
+        Steps::of(&change(named(name)?), images)
+    }
+
+    fn of(config: &ModelConfig, images: usize) -> Result<Steps> {
+        let (model, params) = Vit::init(config, 0)?;
+        let train = TrainConfig { batch_size: images, ..TrainConfig::default() };
+        let trainer = Trainer::new(model, params, train, 0, 10_000);
+        Ok(Steps { trainer, batch: synthetic(config, images), next: 0 })
+    }
+
+    /// Seconds of one step.
+    pub(super) fn step(&mut self) -> Result<f64> {
+        let begin = Instant::now();
+        self.trainer.step(self.next, &self.batch)?;
+        self.next += 1;
+        Ok(begin.elapsed().as_secs_f64())
+    }
 }
 
 /// Images and labels without structure: the time of a step does not depend on them.

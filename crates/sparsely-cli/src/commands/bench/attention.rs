@@ -1,7 +1,7 @@
 //! `sparsely bench attention`: one attention layer of a language model, at the shape of SwitchHead's C4
 //! 262M models: width 1024, 512 tokens after 512 of memory.
 
-use super::bench_time::median;
+use super::time::median;
 use crate::args::BenchArgs;
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -46,7 +46,7 @@ struct Measured {
     peak_bytes: usize,
 }
 
-pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let known = LAYERS.map(|(name, _)| name).join(", ");
     if let Some(name) =
         args.model.as_ref().filter(|name| !known.split(", ").any(|own| own == *name))

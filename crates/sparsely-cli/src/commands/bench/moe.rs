@@ -1,6 +1,6 @@
 //! `sparsely bench moe`: the experts of a layer beside a dense MLP of as many rows.
 
-use super::bench_time::median;
+use super::time::median;
 use crate::args::BenchArgs;
 use anyhow::Result;
 use serde_json::json;
@@ -9,6 +9,7 @@ use sparsely::nn::{Init, Initializer, Mlp, Mode};
 use sparsely_tensor::measure::{instruction_set, read_bandwidth};
 use sparsely_tensor::{Param, Pool, RowGroups, Slab, Tape, Var};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 const WIDTH: usize = 384;
@@ -17,13 +18,13 @@ const MLP_WIDTH: usize = 1536;
 const WARM_UP: usize = 2;
 
 /// Experts and rows: who computes how many.
-struct Loads {
+pub(super) struct Loads {
     name: &'static str,
     rows_e: Vec<usize>,
 }
 
 impl Loads {
-    fn balanced(e: usize, rows: usize) -> Loads {
+    pub(super) fn balanced(e: usize, rows: usize) -> Loads {
         Loads { name: "balanced", rows_e: vec![rows; e] }
     }
 
@@ -59,7 +60,7 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let bandwidth = read_bandwidth();
     let calls = args.steps.get();
     for rows in [1, 4, 25, 100, 400] {
@@ -113,35 +114,27 @@ struct Measured {
     backward: [f64; 2],
 }
 
-/// Both with their input `[T, D]` as a parameter, so that its gradient is computed too.
-struct Layers {
+/// Experts and a dense MLP of as many rows, with their input `[T, D]` as a parameter, so that its gradient is
+/// computed too.
+pub(super) struct Subject {
     x_td: Param,
     experts: Experts,
     dense: Mlp,
-    rows: std::sync::Arc<RowGroups>,
+    rows: Arc<RowGroups>,
+    params: Slab,
+    pool: Pool,
 }
 
 fn measure(loads: &Loads, calls: usize) -> Result<Measured> {
-    let (e, t) = (loads.rows_e.len(), loads.num_rows());
-    let mut init = Initializer::default();
-    let layers = Layers {
-        x_td: init.vector("x", [t, WIDTH], Init::Normal { std: 1.0 }),
-        experts: Experts::init(&mut init, [e, WIDTH, MLP_WIDTH], 0.0, ExpertInit::Different),
-        dense: Mlp::init(&mut init, "mlp", [WIDTH, MLP_WIDTH], 0.0),
-        rows: loads.groups()?.into(),
-    };
-    let params = init.finish(0);
-    let mut grads = Slab::zeros(params.layout().clone());
-    let pool = Pool::new();
-    let slopes: Vec<f64> = (0..t * WIDTH).map(|i| (i % 7) as f64 / 7.0 - 0.4).collect();
+    let subject = Subject::new(loads)?;
+    let mut grads = Slab::zeros(subject.params.layout().clone());
+    let slopes: Vec<f64> =
+        (0..loads.num_rows() * WIDTH).map(|i| (i % 7) as f64 / 7.0 - 0.4).collect();
     let (mut forward, mut backward) = ([vec![], vec![]], [vec![], vec![]]);
     for call in 0..WARM_UP + calls {
         for which in 0..2 {
-            let tape = Tape::recording(&params, &pool);
-            let x_td = tape.param(&layers.x_td);
-            let begin = Instant::now();
-            let y_td = layers.forward(&tape, &x_td, which)?;
-            let seconds = begin.elapsed().as_secs_f64();
+            let tape = Tape::recording(&subject.params, &subject.pool);
+            let (y_td, seconds) = subject.forward(&tape, which)?;
             let loss = y_td.dot_constant(&slopes)?;
             let begin = Instant::now();
             tape.backward(&loss, &mut grads)?;
@@ -155,16 +148,44 @@ fn measure(loads: &Loads, calls: usize) -> Result<Measured> {
     Ok(Measured { forward: forward.map(median), backward: backward.map(median) })
 }
 
-impl Layers {
-    /// The experts with gate 1, or the dense MLP.
-    fn forward<'t>(&self, tape: &'t Tape<'t>, x_td: &Var<'t>, which: usize) -> Result<Var<'t>> {
+impl Subject {
+    pub(super) fn new(loads: &Loads) -> Result<Subject> {
+        let (e, t) = (loads.rows_e.len(), loads.num_rows());
+        let mut init = Initializer::default();
+        Ok(Subject {
+            x_td: init.vector("x", [t, WIDTH], Init::Normal { std: 1.0 }),
+            experts: Experts::init(&mut init, [e, WIDTH, MLP_WIDTH], 0.0, ExpertInit::Different),
+            dense: Mlp::init(&mut init, "mlp", [WIDTH, MLP_WIDTH], 0.0),
+            rows: loads.groups()?.into(),
+            params: init.finish(0),
+            pool: Pool::new(),
+        })
+    }
+
+    pub(super) fn params(&self) -> &Slab {
+        &self.params
+    }
+
+    /// Seconds of the experts' forward pass.
+    pub(super) fn forward_seconds(&self) -> Result<f64> {
+        let tape = Tape::recording(&self.params, &self.pool);
+        Ok(self.forward(&tape, 0)?.1)
+    }
+
+    /// The experts with gate 1, or the dense MLP; and the seconds that they took.
+    fn forward<'t>(&self, tape: &'t Tape<'t>, which: usize) -> Result<(Var<'t>, f64)> {
+        let x_td = tape.param(&self.x_td);
         if which == 1 {
-            return Ok(self.dense.forward(x_td, x_td, &mut Mode::Eval)?);
+            let begin = Instant::now();
+            let y_td = self.dense.forward(&x_td, &x_td, &mut Mode::Eval)?;
+            return Ok((y_td, begin.elapsed().as_secs_f64()));
         }
         let n = self.rows.num_entries();
+        let begin = Instant::now();
         let gates_n = tape.constant([n], &vec![1.0; n])?;
         let (rows, mixing) = (RowGroups::clone(&self.rows), Mixing::Tokens(gates_n));
         let routing = Routing::new(rows, mixing, RouterStats::default());
-        Ok(self.experts.forward(x_td, &routing, x_td, &mut Mode::Eval)?)
+        let y_td = self.experts.forward(&x_td, &routing, &x_td, &mut Mode::Eval)?;
+        Ok((y_td, begin.elapsed().as_secs_f64()))
     }
 }

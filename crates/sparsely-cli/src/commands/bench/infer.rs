@@ -3,7 +3,7 @@
 //! Models are written to a folder and each is measured from its file by processes of its own, in turn, so that
 //! memory is that of the model alone and a slow moment of the machine is not one model's misfortune.
 
-use super::bench_time::median;
+use super::time::median;
 use crate::args::BenchArgs;
 use crate::memory::{peak_bytes, resident_bytes};
 use crate::table::{cells, say_aligned};
@@ -43,7 +43,7 @@ struct Sample {
     experts_used: [usize; 2],
 }
 
-pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     if let Some(run) = &args.run {
         let sample = measure(run, args.batch_or(1))?;
         say!("{}", serde_json::to_string(&sample)?);
