@@ -195,6 +195,9 @@ pub(crate) struct EvalArgs {
     /// Watts of a busy core, where the processor does not tell its energy [default: the run's, 5]
     #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
     pub(crate) watts_per_core: Option<f64>,
+    /// Where to write which experts of each head of a language model read which kinds of tokens
+    #[arg(long, value_name = "CSV")]
+    pub(crate) usage: Option<PathBuf>,
     /// One line of JSON instead of text
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,6 +2,7 @@
 
 mod answer;
 mod config;
+pub(crate) mod csv;
 mod energy;
 mod evaluate;
 mod in_turn;

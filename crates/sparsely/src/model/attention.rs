@@ -62,6 +62,7 @@ impl ExpertAttention {
             shared_router: self.shared_router,
             gate: self.gate,
             expert_dropout: self.expert_dropout,
+            ..SwitchHeadConfig::default()
         }
     }
 }
@@ -122,7 +123,8 @@ impl BlockAttention {
         if drops {
             y = dropout(y, rate, mode)?.add(residual_bld)?;
         }
-        let Report { source, destination, .. } = report;
+        let [source, destination] =
+            [report.source, report.destination].map(|routing| routing.map(|own| own.stats));
         Ok((y, Some(AttentionStats { block: i, source, destination })))
     }
 }

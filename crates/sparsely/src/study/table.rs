@@ -2,7 +2,8 @@
 
 use super::results::{ArmResult, ArmRouting, ComparisonResult, SeedResult};
 use super::statistics::Interval;
-use crate::{Error, Result};
+use crate::Result;
+use crate::eval::csv::csv;
 use serde::Serialize;
 
 /// A line for each arm and seed.
@@ -19,17 +20,6 @@ pub(super) fn arms_csv(arms: &[ArmResult]) -> Result<String> {
 /// As of [`arms_csv`].
 pub(super) fn comparisons_csv(comparisons: &[ComparisonResult]) -> Result<String> {
     csv(comparisons.iter().map(ComparisonLine::of))
-}
-
-/// Lines with a header.
-pub(super) fn csv(lines: impl Iterator<Item = impl Serialize>) -> Result<String> {
-    let refused = |got: String| Error::Argument { op: "csv", expected: "a table".into(), got };
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for line in lines {
-        writer.serialize(line).map_err(|error| refused(error.to_string()))?;
-    }
-    let bytes = writer.into_inner().map_err(|error| refused(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| refused(error.to_string()))
 }
 
 #[derive(Serialize)]

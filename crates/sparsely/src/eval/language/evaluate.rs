@@ -1,8 +1,9 @@
 //! How well a model predicts a text.
 
 use super::LanguageEvalConfig;
+use super::usage::{HeadUsage, Usage};
 use crate::Result;
-use crate::data::text::TokensFile;
+use crate::data::text::{TokenKind, TokensFile};
 use crate::model::language::{LanguageModel, Memory, RoutedPart, Side, Tokens};
 use crate::nn::Mode;
 use serde::Serialize;
@@ -61,29 +62,23 @@ pub fn evaluate_text(
     limit: Option<usize>,
     config: &LanguageEvalConfig,
 ) -> Result<TextEvaluation> {
-    let begin = Instant::now();
-    let predicted = tokens.len().saturating_sub(1);
-    let read = predicted.min(limit.unwrap_or(predicted));
-    let mut pass = Pass { model, params, pool: Pool::new(), nats: 0.0, parts: Vec::new() };
-    let rows = config.batch_size.min(read).max(1);
-    pass.rows(tokens, (0, read / rows), rows)?;
-    // What does not fill the rows is a row of its own.
-    pass.rows(tokens, (read / rows * rows, read % rows), 1)?;
-    let counts = Some(tokens.counts()).filter(|_| read == predicted);
-    let (bytes, words) = (counts.map(|c| c.bytes), counts.and_then(|c| c.words));
-    let per = |count: Option<u64>| count.filter(|n| *n > 0).map(|n| pass.nats / n as f64);
-    let loss = pass.nats / read.max(1) as f64;
-    Ok(TextEvaluation {
-        tokens: read as u64,
-        loss,
-        perplexity: loss.exp(),
-        bytes,
-        bits_per_byte: per(bytes).map(|nats| nats / std::f64::consts::LN_2),
-        words,
-        word_perplexity: per(words).map(f64::exp),
-        tokens_per_second: read as f64 / begin.elapsed().as_secs_f64(),
-        routers: pass.parts.iter().map(PartLoad::from).collect(),
-    })
+    Pass::new(model, params, None).evaluate(tokens, limit, config)
+}
+
+/// The same on the whole text, and which experts of each head of attention its tokens went to, by their kinds:
+/// `kinds` are those of the vocabulary.
+///
+/// # Errors
+/// As [`evaluate_text`].
+pub fn evaluate_usage(
+    (model, params): (&LanguageModel, &Slab),
+    tokens: &TokensFile,
+    kinds: &[TokenKind],
+    config: &LanguageEvalConfig,
+) -> Result<(TextEvaluation, Vec<HeadUsage>)> {
+    let mut pass = Pass::new(model, params, Some(Usage::new(kinds)));
+    let evaluation = pass.evaluate(tokens, None, config)?;
+    Ok((evaluation, pass.usage.map(Usage::into_heads).unwrap_or_default()))
 }
 
 struct Pass<'a> {
@@ -92,9 +87,44 @@ struct Pass<'a> {
     pool: Pool,
     nats: f64,
     parts: Vec<RoutedPart>,
+    usage: Option<Usage<'a>>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn new(model: &'a LanguageModel, params: &'a Slab, usage: Option<Usage<'a>>) -> Pass<'a> {
+        Pass { model, params, pool: Pool::new(), nats: 0.0, parts: Vec::new(), usage }
+    }
+
+    fn evaluate(
+        &mut self,
+        tokens: &TokensFile,
+        limit: Option<usize>,
+        config: &LanguageEvalConfig,
+    ) -> Result<TextEvaluation> {
+        let begin = Instant::now();
+        let predicted = tokens.len().saturating_sub(1);
+        let read = predicted.min(limit.unwrap_or(predicted));
+        let rows = config.batch_size.min(read).max(1);
+        self.rows(tokens, (0, read / rows), rows)?;
+        // What does not fill the rows is a row of its own.
+        self.rows(tokens, (read / rows * rows, read % rows), 1)?;
+        let counts = Some(tokens.counts()).filter(|_| read == predicted);
+        let (bytes, words) = (counts.map(|c| c.bytes), counts.and_then(|c| c.words));
+        let per = |count: Option<u64>| count.filter(|n| *n > 0).map(|n| self.nats / n as f64);
+        let loss = self.nats / read.max(1) as f64;
+        Ok(TextEvaluation {
+            tokens: read as u64,
+            loss,
+            perplexity: loss.exp(),
+            bytes,
+            bits_per_byte: per(bytes).map(|nats| nats / std::f64::consts::LN_2),
+            words,
+            word_perplexity: per(words).map(f64::exp),
+            tokens_per_second: read as f64 / begin.elapsed().as_secs_f64(),
+            routers: self.parts.iter().map(PartLoad::from).collect(),
+        })
+    }
+
     /// Reads `batch` rows of `length` predicted tokens, one after the other in the text from `start` on.
     fn rows(
         &mut self,
@@ -127,6 +157,9 @@ impl Pass<'_> {
         let tokens = Tokens { ids: inputs, batch };
         let output = self.model.forward(&tape, tokens, memory, &mut Mode::Eval)?;
         self.nats += output.logits_tv.token_losses(targets)?.iter().sum::<f64>();
+        if let Some(usage) = &mut self.usage {
+            usage.add((inputs, batch), &output.stats);
+        }
         if self.parts.is_empty() {
             self.parts = output.stats;
         } else {
@@ -141,14 +174,19 @@ impl From<&RoutedPart> for PartLoad {
     fn from(part: &RoutedPart) -> PartLoad {
         PartLoad {
             block: part.block,
-            side: match part.side {
-                Side::Source => "source",
-                Side::Destination => "destination",
-                Side::Mlp => "mlp",
-            },
+            side: side_name(part.side),
             imbalance: part.stats.imbalance(),
             entropy: Some(part.stats.entropy()).filter(|entropy| *entropy > 0.0),
             asked: part.stats.asked_e.clone(),
         }
+    }
+}
+
+/// As it is called in tables.
+pub(super) fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Source => "source",
+        Side::Destination => "destination",
+        Side::Mlp => "mlp",
     }
 }
