@@ -10,7 +10,7 @@ mod saved;
 mod score;
 
 pub use config::LanguageEvalConfig;
-pub use evaluate::{PartLoad, TextEvaluation, evaluate_text};
+pub use evaluate::{BlockLoss, PartLoad, TextEvaluation, evaluate_blocks, evaluate_text};
 pub use generate::{Ending, Generated, Generation, generate};
 pub use likelihood::{ScoredText, log_probabilities};
 pub use sample::Sampling;
