@@ -25,6 +25,7 @@ pub(crate) fn run(args: &StudyArgs) -> Result<ExitCode> {
     };
     match named(name)? {
         Named::Images(study) => run_study(study, args),
+        Named::Text(study) => run_study(study, args),
     }
 }
 

@@ -4,7 +4,9 @@ use super::results::ArmRouting;
 use super::{Folder, Plan, Task};
 use crate::Result;
 use crate::config::difference::settings_between;
+use crate::model::language::LANGUAGE_PRESETS;
 use crate::moe::{Capacity, Group, Priority, Subset};
+use crate::train::language::{LanguageRunConfig, language_preset};
 use crate::train::{RunConfig, preset};
 use serde::Serialize;
 use std::path::Path;
@@ -29,6 +31,22 @@ pub fn train_command(config: &RunConfig, out: &Path) -> Result<String> {
     });
     let bases = bases.collect::<Result<Vec<_>>>()?;
     from_nearest(bases, config, (&config.data.source, config.seed, out))
+}
+
+/// The same of a run on text.
+///
+/// # Errors
+/// As of [`train_command`].
+pub(super) fn text_train_command(config: &LanguageRunConfig, out: &Path) -> Result<String> {
+    let bases = LANGUAGE_PRESETS.iter().filter_map(|name| {
+        let mut base = language_preset(name)?;
+        base.seed = config.seed;
+        base.data.source.clone_from(&config.data.source);
+        // This is the tokenizer's, and cannot be set.
+        base.model.vocabulary = config.model.vocabulary;
+        Some((*name, base))
+    });
+    from_nearest(bases.collect(), config, (&config.data.source, config.seed, out))
 }
 
 fn from_nearest<R: Serialize>(

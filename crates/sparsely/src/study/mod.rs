@@ -26,8 +26,10 @@ mod size;
 pub mod statistics;
 mod summary;
 mod sweep;
+mod switchhead;
 mod table;
 mod task;
+mod text;
 mod verdict;
 
 pub use bpr::{bpr, bpr_digits};
@@ -51,7 +53,9 @@ pub use size::Sizes;
 pub use sweep::{
     CHOOSING_SPLIT, MAX_LOSS_POINTS, Setting, Sweep, SweepStage, Swept, sweep, sweep_settings,
 };
+pub use switchhead::{switchhead, switchhead_dict, switchhead_projections};
 pub use task::{Cell, Column, Matched, Task, Tested, Validated, Value, Words};
+pub use text::{LeastText, NoDial, Pieces, Text, TextFound};
 pub use verdict::Verdict;
 
 use crate::{Error, Result};
@@ -64,6 +68,8 @@ const LIKENESS: f64 = 0.5;
 pub enum Named {
     /// Of images.
     Images(Study),
+    /// Of text.
+    Text(Study<Text>),
 }
 
 impl Named {
@@ -71,6 +77,7 @@ impl Named {
     pub fn name(&self) -> &str {
         match self {
             Named::Images(study) => &study.name,
+            Named::Text(study) => &study.name,
         }
     }
 
@@ -78,6 +85,7 @@ impl Named {
     pub fn question(&self) -> &str {
         match self {
             Named::Images(study) => &study.question,
+            Named::Text(study) => &study.question,
         }
     }
 }
@@ -87,7 +95,8 @@ pub fn all() -> Vec<Named> {
     let mut images = vec![bpr(), bpr_digits()];
     images.extend(routers());
     images.extend(mobile());
-    images.into_iter().map(Named::Images).collect()
+    let text = [switchhead(), switchhead_dict(), switchhead_projections()];
+    images.into_iter().map(Named::Images).chain(text.map(Named::Text)).collect()
 }
 
 /// The study of that name.
