@@ -52,17 +52,45 @@ pub struct PartLoad {
     pub asked: Vec<u64>,
 }
 
+/// How well a model predicts a block of a text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockLoss {
+    /// The token before the first that is predicted.
+    pub first: usize,
+    /// Predicted tokens.
+    pub tokens: usize,
+    /// Their losses, summed up.
+    pub nats: f64,
+}
+
 /// Evaluates a model on a text, or on its first `limit` tokens.
 ///
 /// # Errors
 /// If a token is not of the model's vocabulary.
 pub fn evaluate_text(
-    (model, params): (&LanguageModel, &Slab),
+    model: (&LanguageModel, &Slab),
     tokens: &TokensFile,
     limit: Option<usize>,
     config: &LanguageEvalConfig,
 ) -> Result<TextEvaluation> {
-    Pass::new(model, params, None).evaluate(tokens, limit, config)
+    Ok(evaluate_blocks((model, params), tokens, limit, config)?.0)
+}
+
+/// As [`evaluate_text`], with the losses of blocks as long as the context, or shorter where the text or a
+/// row ends, in the order of the text.
+///
+/// # Errors
+/// As [`evaluate_text`].
+pub fn evaluate_blocks(
+    (model, params): (&LanguageModel, &Slab),
+    tokens: &TokensFile,
+    limit: Option<usize>,
+    config: &LanguageEvalConfig,
+) -> Result<(TextEvaluation, Vec<BlockLoss>)> {
+    let mut pass = Pass::new(model, params, None);
+    let evaluation = pass.evaluate(tokens, limit, config)?;
+    pass.blocks.sort_by_key(|block| block.first);
+    Ok((evaluation, pass.blocks))
 }
 
 /// The same on the whole text, and which experts of each head of attention its tokens went to, by their kinds:
@@ -85,14 +113,14 @@ struct Pass<'a> {
     model: &'a LanguageModel,
     params: &'a Slab,
     pool: Pool,
-    nats: f64,
+    blocks: Vec<BlockLoss>,
     parts: Vec<RoutedPart>,
     usage: Option<Usage<'a>>,
 }
 
 impl<'a> Pass<'a> {
     fn new(model: &'a LanguageModel, params: &'a Slab, usage: Option<Usage<'a>>) -> Pass<'a> {
-        Pass { model, params, pool: Pool::new(), nats: 0.0, parts: Vec::new(), usage }
+        Pass { model, params, pool: Pool::new(), blocks: Vec::new(), parts: Vec::new(), usage }
     }
 
     fn evaluate(
@@ -110,8 +138,9 @@ impl<'a> Pass<'a> {
         self.rows(tokens, (read / rows * rows, read % rows), 1)?;
         let counts = Some(tokens.counts()).filter(|_| read == predicted);
         let (bytes, words) = (counts.map(|c| c.bytes), counts.and_then(|c| c.words));
-        let per = |count: Option<u64>| count.filter(|n| *n > 0).map(|n| self.nats / n as f64);
-        let loss = self.nats / read.max(1) as f64;
+        let nats: f64 = self.blocks.iter().map(|block| block.nats).sum();
+        let per = |count: Option<u64>| count.filter(|n| *n > 0).map(|n| nats / n as f64);
+        let loss = nats / read.max(1) as f64;
         Ok(TextEvaluation {
             tokens: read as u64,
             loss,
@@ -137,12 +166,12 @@ impl<'a> Pass<'a> {
         for at in (0..length).step_by(context) {
             let count = context.min(length - at);
             let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-            for b in 0..batch {
-                let first = start + b * length + at;
+            let firsts: Vec<usize> = (0..batch).map(|b| start + b * length + at).collect();
+            for &first in &firsts {
                 tokens.append(first, count, &mut inputs);
                 tokens.append(first + 1, count, &mut targets);
             }
-            memory = self.block((&inputs, &targets), batch, memory.as_ref())?;
+            memory = self.block((&inputs, &targets), &firsts, memory.as_ref())?;
         }
         Ok(())
     }
@@ -150,16 +179,23 @@ impl<'a> Pass<'a> {
     fn block(
         &mut self,
         (inputs, targets): (&[u32], &[u32]),
-        batch: usize,
+        firsts: &[usize],
         memory: Option<&Memory>,
     ) -> Result<Option<Memory>> {
         let tape = Tape::inference(self.params, &self.pool);
-        let tokens = Tokens { ids: inputs, batch };
+        let tokens = Tokens { ids: inputs, batch: firsts.len() };
         let output = self.model.forward(&tape, tokens, memory, &mut Mode::Eval)?;
-        self.nats += output.logits_tv.token_losses(targets)?.iter().sum::<f64>();
         if let Some(usage) = &mut self.usage {
-            usage.add((inputs, batch), &output.stats);
+            usage.add((inputs, firsts.len()), &output.stats);
         }
+        let losses = output.logits_tv.token_losses(targets)?;
+        let tokens = losses.len() / firsts.len();
+        let rows = firsts.iter().zip(losses.chunks(tokens));
+        self.blocks.extend(rows.map(|(&first, losses)| BlockLoss {
+            first,
+            tokens,
+            nats: losses.iter().sum(),
+        }));
         if self.parts.is_empty() {
             self.parts = output.stats;
         } else {

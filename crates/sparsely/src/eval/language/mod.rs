@@ -11,7 +11,9 @@ mod score;
 mod usage;
 
 pub use config::LanguageEvalConfig;
-pub use evaluate::{PartLoad, TextEvaluation, evaluate_text, evaluate_usage};
+pub use evaluate::{
+    BlockLoss, PartLoad, TextEvaluation, evaluate_blocks, evaluate_text, evaluate_usage,
+};
 pub use generate::{Ending, Generated, Generation, generate};
 pub use likelihood::{ScoredText, log_probabilities};
 pub use sample::Sampling;
