@@ -16,7 +16,6 @@ use sparsely::model::language::LanguageModel;
 use sparsely::train::Outcome;
 use sparsely::train::language::{LanguageRunConfig, is_language, language_preset, resume, start};
 use sparsely_tensor::Slab;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -14,7 +14,7 @@ pub enum AttentionLayer {
     /// Dense heads.
     Dense(DenseAttention),
     /// Experts inside heads.
-    SwitchHead(SwitchHead),
+    SwitchHead(Box<SwitchHead>),
     /// Heads as experts.
     Moa(Moa),
 }
@@ -32,7 +32,7 @@ impl AttentionLayer {
                 AttentionLayer::Dense(DenseAttention::init(init, config, sizes))
             }
             AttentionConfig::SwitchHead(config) => {
-                AttentionLayer::SwitchHead(SwitchHead::init(init, config, sizes))
+                AttentionLayer::SwitchHead(Box::new(SwitchHead::init(init, config, sizes)))
             }
             AttentionConfig::Moa(config) => AttentionLayer::Moa(Moa::init(init, config, sizes)),
         })

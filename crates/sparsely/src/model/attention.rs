@@ -80,8 +80,8 @@ pub struct AttentionStats {
 
 /// The attention of a block of the vision transformer.
 pub(super) enum BlockAttention {
-    MultiHead(MultiHeadAttention),
-    SwitchHead(SwitchHead),
+    MultiHead(Box<MultiHeadAttention>),
+    SwitchHead(Box<SwitchHead>),
 }
 
 impl BlockAttention {
@@ -90,11 +90,11 @@ impl BlockAttention {
         match &config.attention {
             None => {
                 let layer = MultiHeadAttention::init(init, "attention", d, heads, qk_norm);
-                BlockAttention::MultiHead(layer)
+                BlockAttention::MultiHead(Box::new(layer))
             }
             Some(attention) => init.scope("attention", |init| {
                 let config = attention.switch_head();
-                BlockAttention::SwitchHead(SwitchHead::init(init, &config, [d, depth]))
+                BlockAttention::SwitchHead(Box::new(SwitchHead::init(init, &config, [d, depth])))
             }),
         }
     }

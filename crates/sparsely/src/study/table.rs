@@ -48,23 +48,23 @@ fn line<T: Task>(arm: &ArmResult<T>, seed: &SeedResult<T>) -> Vec<(String, Strin
     let mut line = Line::default();
     line.push("arm", &arm.arm);
     line.push("model", &arm.model);
-    line.push("seed", seed.seed);
+    line.push("seed", &seed.seed);
     if T::HAS_DIAL {
         let routing = arm.routing.as_ref().map(ArmRouting::words).unwrap_or_default();
-        DIAL.iter().zip(routing).for_each(|(name, word)| line.push(name, word));
+        DIAL.iter().zip(routing).for_each(|(name, word)| line.push(name, &word));
     }
-    line.push("n", seed.n);
-    line.push(T::WORDS.keys[0], seed.score.value);
-    line.push("loss", seed.loss);
-    line.push("lr_peak", seed.lr_peak);
-    line.push("step", seed.step);
-    T::cells(seed).into_iter().for_each(|(name, value)| line.push(name, value));
+    line.push("n", &seed.n);
+    line.push(T::WORDS.keys[0], &seed.score.value);
+    line.push("loss", &seed.loss);
+    line.push("lr_peak", &seed.lr_peak);
+    line.push("step", &seed.step);
+    T::cells(seed).into_iter().for_each(|(name, value)| line.push(name, &value));
     let timed = T::WORDS.timed;
-    line.push(&format!("seconds_per_{timed}"), seed.cost.seconds);
-    line.push("seconds_first_quartile", seed.cost.seconds_quartiles[0]);
-    line.push("seconds_third_quartile", seed.cost.seconds_quartiles[1]);
-    line.push("threads", seed.threads);
-    line.push(&format!("joules_per_{timed}"), seed.cost.joules);
+    line.push(&format!("seconds_per_{timed}"), &seed.cost.seconds);
+    line.push("seconds_first_quartile", &seed.cost.seconds_quartiles[0]);
+    line.push("seconds_third_quartile", &seed.cost.seconds_quartiles[1]);
+    line.push("threads", &seed.threads);
+    line.push(&format!("joules_per_{timed}"), &seed.cost.joules);
     line.push("energy_source", &seed.energy_source);
     line.push("program", &seed.program);
     line.0
@@ -76,14 +76,14 @@ fn comparison_line(found: &ComparisonResult) -> Vec<(String, String)> {
     line.push("name", &found.name);
     line.push("arm", &found.arm);
     line.push("baseline", &found.baseline);
-    line.push("predicted", found.predicted.told(unit));
-    line.push(&format!("difference_{key}"), found.difference);
-    line.push("unit", found.unit.name(&found.words));
+    line.push("predicted", &found.predicted.told(unit));
+    line.push(&format!("difference_{key}"), &found.difference);
+    line.push("unit", &found.unit.name(&found.words));
     line.interval("", found.deciding());
     line.interval("over_seeds_", found.over_seeds);
     line.interval(&format!("over_{units}_"), found.over_units);
-    line.push(&format!("detectable_{key}"), optional(found.detectable));
-    line.push("verdict", found.verdict);
+    line.push(&format!("detectable_{key}"), &optional(found.detectable));
+    line.push("verdict", &found.verdict);
     line.0
 }
 
@@ -97,12 +97,12 @@ pub(super) fn optional(value: Option<f64>) -> String {
 struct Line(Vec<(String, String)>);
 
 impl Line {
-    fn push(&mut self, name: &str, value: impl ToString) {
+    fn push(&mut self, name: &str, value: &dyn ToString) {
         self.0.push((name.to_string(), value.to_string()));
     }
 
     fn interval(&mut self, prefix: &str, interval: Option<Interval>) {
-        self.push(&format!("{prefix}low"), optional(interval.map(|interval| interval.low)));
-        self.push(&format!("{prefix}high"), optional(interval.map(|interval| interval.high)));
+        self.push(&format!("{prefix}low"), &optional(interval.map(|interval| interval.low)));
+        self.push(&format!("{prefix}high"), &optional(interval.map(|interval| interval.high)));
     }
 }

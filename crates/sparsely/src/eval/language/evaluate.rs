@@ -73,7 +73,7 @@ pub fn evaluate_text(
     limit: Option<usize>,
     config: &LanguageEvalConfig,
 ) -> Result<TextEvaluation> {
-    Ok(evaluate_blocks((model, params), tokens, limit, config)?.0)
+    Ok(evaluate_blocks(model, tokens, limit, config)?.0)
 }
 
 /// As [`evaluate_text`], with the losses of blocks as long as the context, or shorter where the text or a

@@ -5,6 +5,9 @@ use crate::Result;
 use crate::study::results::{ArmResult, Results};
 use crate::study::{Study, Task, Words};
 
+/// First and third quartile of what an arm costs.
+pub(super) type Quartiles<T> = fn(&ArmResult<T>) -> [f64; 2];
+
 /// What scores are drawn against.
 pub struct CostAxis<T: Task> {
     /// In names of files.
@@ -16,7 +19,7 @@ pub struct CostAxis<T: Task> {
     /// Its value.
     pub value: fn(&ArmResult<T>) -> f64,
     /// Its quartiles, where it varies.
-    pub quartiles: Option<fn(&ArmResult<T>) -> [f64; 2]>,
+    pub quartiles: Option<Quartiles<T>>,
     /// What must be told of it.
     pub told: Told,
 }
