@@ -164,7 +164,8 @@ fn direction(params: &Slab, part: &str, grads: &Slab, less: Option<&Slab>) -> Ve
 /// The wiring through blocks, in single precision; the formula in double precision is a test beside it.
 #[test]
 fn the_gradient_of_a_context_is_the_slope_of_the_logits() {
-    const H: f32 = 1e-2;
+    // Steps of 1e-2 cross corners of ReLU.
+    const H: f32 = 1e-3;
     for (stop_gradient, width) in [(false, None), (false, Some(5)), (true, Some(5))] {
         let of = |stop_gradient| {
             let context = Some(GateContext { stop_gradient, width });
@@ -198,15 +199,11 @@ fn the_gradient_of_a_context_is_the_slope_of_the_logits() {
                 moved.values_mut().iter_mut().zip(direction).for_each(|(p, v)| *p += step * v);
                 loss(&model, &moved, &before).0
             };
-            for h in [3e-4_f32, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1] {
-                let one = (at(h) - at(-h)) / f64::from(2.0 * h);
-                eprintln!("SWEEP {stop_gradient} {width:?} {i} h {h}: {by_gradient} {one}");
-            }
             let by_difference = (at(H) - at(-H)) / f64::from(2.0 * H);
-            // 276 logits around 1 with an error of 1e-7 each, over 2H: about 1e-4.
+            // 276 logits around 1 with an error of some 1e-7 each, over 2H: about 1e-3.
             let error = (by_gradient - by_difference).abs() / by_difference.abs().max(0.1);
             let told = format!("{stop_gradient} {width:?} {i}: {by_gradient} for {by_difference}");
-            assert!(error < 2e-2 && by_gradient != 0.0, "{told}");
+            assert!(error < 1e-2 && by_gradient != 0.0, "{told}");
         }
     }
 }
