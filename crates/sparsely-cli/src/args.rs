@@ -195,6 +195,9 @@ pub(crate) struct EvalArgs {
     /// Watts of a busy core, where the processor does not tell its energy [default: the run's, 5]
     #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
     pub(crate) watts_per_core: Option<f64>,
+    /// Where to write which experts of each head of a language model read which kinds of tokens
+    #[arg(long, value_name = "CSV")]
+    pub(crate) usage: Option<PathBuf>,
     /// One line of JSON instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -384,7 +387,7 @@ impl BenchArgs {
 pub(crate) struct StudyArgs {
     /// Which study
     pub(crate) name: Option<String>,
-    /// Another place of its data: a folder, or `digits`
+    /// Another place of its data: a folder, `digits`, or `austen` for text
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<String>,
     /// Where it goes, and is gone on with [default: studies/NAME]
@@ -393,7 +396,7 @@ pub(crate) struct StudyArgs {
     /// Make it small enough for this time, such as 60m, and say what that took away
     #[arg(long, value_name = "TIME")]
     pub(crate) budget: Option<String>,
-    /// Tell arms, FLOPs and the expected time; run and write nothing
+    /// Tell arms, their cost and the expected time; run and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Watts of a busy core, where the processor does not tell its energy [default: 5]

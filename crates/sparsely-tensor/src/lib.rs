@@ -43,7 +43,7 @@ pub use kernel::elementwise::Activation;
 pub use mapping::Mapping;
 pub use ops::{
     Attention, AttentionMask, CrossEntropy, Distances, GroupedWeights, Rotary, Routes, RowGroups,
-    Sinkhorn, SparseTransport, Spread,
+    Sinkhorn, SparseTransport, Spread, causal_pairs,
 };
 pub use packed::{PackedSlab, Params, Place, Usage};
 pub use shape::Shape;

@@ -12,5 +12,7 @@ mod models;
 mod presets;
 #[path = "language/refused.rs"]
 mod refused;
+#[path = "language/routing.rs"]
+mod routing;
 #[path = "language/training.rs"]
 mod training;

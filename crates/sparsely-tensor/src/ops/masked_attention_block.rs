@@ -56,14 +56,13 @@ impl<'a> Block<'a> {
 
     /// Keys that are not after query `n`.
     fn seen(&self, n: usize) -> usize {
-        let l = self.k.nrows();
-        if self.is_causal { l.min(self.place + n + 1) } else { l }
+        keys_seen([self.place + n, self.k.nrows()], self.is_causal)
     }
 
     fn window(&self) -> Option<Window<'a>> {
         let (queries, keys, zero) = self.distances?;
         let first = zero - (self.place + self.rows() - 1);
-        let count = (self.keys() + self.rows() - 1).min(keys.nrows() - first);
+        let count = window_rows([self.rows(), self.keys()], keys.nrows() - first);
         Some(Window { queries, keys: keys.subrows(first, count), first })
     }
 
@@ -112,6 +111,16 @@ impl<'a> Block<'a> {
             }
         }
     }
+}
+
+/// Of `l` keys those that a query at `place` sees.
+pub(super) fn keys_seen([place, l]: [usize; 2], is_causal: bool) -> usize {
+    if is_causal { l.min(place + 1) } else { l }
+}
+
+/// Rows of distances that some rows of queries meet, of so many from their first on.
+pub(super) fn window_rows([rows, keys]: [usize; 2], from_first: usize) -> usize {
+    (keys + rows - 1).min(from_first)
 }
 
 /// y = P v.

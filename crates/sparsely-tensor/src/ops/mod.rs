@@ -32,7 +32,7 @@ pub(crate) use linear::linear_forward;
 
 pub use cross_entropy::CrossEntropy;
 pub use grouped_linear::{GroupedWeights, RowGroups};
-pub use masked_attention::{Attention, AttentionMask, Distances};
+pub use masked_attention::{Attention, AttentionMask, Distances, causal_pairs};
 pub use rotary::Rotary;
 pub use routed_linear::Routes;
 pub use sinkhorn::Sinkhorn;

@@ -1,6 +1,6 @@
 //! What settings of attention cannot work.
 
-use super::{AttentionConfig, RelativePositions};
+use super::{AttentionConfig, RelativePositions, SwitchHeadConfig};
 
 impl AttentionConfig {
     /// Where keys are.
@@ -27,7 +27,9 @@ impl AttentionConfig {
         match self {
             AttentionConfig::Dense(config) => 5.0 * config.heads as f64 * a,
             AttentionConfig::SwitchHead(config) => {
+                let compressed = config.context.and_then(|context| context.width);
                 (3.0 + 2.0 * config.num_experts as f64) * config.heads as f64 * a
+                    + compressed.unwrap_or(0) as f64
             }
             AttentionConfig::Moa(config) => (3.0 + 2.0 * config.num_experts as f64) * a,
         }
@@ -53,6 +55,7 @@ impl AttentionConfig {
                     (0.0..1.0).contains(&config.expert_dropout),
                     format!("{place}.expert_dropout {} is not in [0, 1)", config.expert_dropout),
                 ));
+                sizes.extend(routing_options(place, config));
                 let experts = config.experts;
                 sizes.push((
                     experts.source() || experts.destination(),
@@ -95,4 +98,28 @@ impl AttentionConfig {
 fn selected(place: &str, k: usize, e: usize) -> (bool, String) {
     let told = format!("{place}.num_selected {k} is not in 1..={e}, the number of experts");
     ((1..=e).contains(&k), told)
+}
+
+/// What SwitchHead's routers have beside their kernels.
+fn routing_options(place: &str, config: &SwitchHeadConfig) -> Vec<(bool, String)> {
+    let &SwitchHeadConfig { num_experts, bias_rate, entropy_weight, context, .. } = config;
+    let rates = [("bias_rate", bias_rate), ("entropy_weight", entropy_weight)];
+    let numbers = rates.iter().map(|(name, rate)| {
+        let works = *rate >= 0.0 && rate.is_finite();
+        (works, format!("{place}.{name} {rate} is not a number from 0"))
+    });
+    let options = [
+        ("bias_rate", bias_rate > 0.0),
+        ("entropy_weight", entropy_weight > 0.0),
+        ("context", context.is_some()),
+    ];
+    let choices = options.iter().map(|(name, is_on)| {
+        let told = format!("{place}.{name} is of a choice: with num_experts 1 there is none");
+        (!is_on || num_experts != 1, told)
+    });
+    let width = (
+        context.and_then(|context| context.width) != Some(0),
+        format!("{place}.context.width must be at least 1; leave it out for all channels"),
+    );
+    numbers.chain(choices).chain([width]).collect()
 }

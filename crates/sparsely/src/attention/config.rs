@@ -1,5 +1,6 @@
 //! What an attention layer is made of, as a value.
 
+use super::GateContext;
 use serde::{Deserialize, Serialize};
 
 /// The attention of a block.
@@ -13,6 +14,26 @@ pub enum AttentionConfig {
     SwitchHead(SwitchHeadConfig),
     /// Experts that are heads (MoA, arXiv 2210.05144).
     Moa(MoaConfig),
+}
+
+impl AttentionConfig {
+    /// What routers read of the attention of the block before.
+    pub fn context(&self) -> Option<GateContext> {
+        match self {
+            AttentionConfig::SwitchHead(config) => config.context,
+            AttentionConfig::Dense(_) | AttentionConfig::Moa(_) => None,
+        }
+    }
+
+    /// The same for a block that no attention stands before.
+    pub fn without_context(self) -> AttentionConfig {
+        match self {
+            AttentionConfig::SwitchHead(config) => {
+                AttentionConfig::SwitchHead(SwitchHeadConfig { context: None, ..config })
+            }
+            other => other,
+        }
+    }
 }
 
 impl Default for AttentionConfig {
@@ -83,6 +104,14 @@ pub struct SwitchHeadConfig {
     pub gate: HeadGate,
     /// Chance that an expert may not be chosen by a token, in training.
     pub expert_dropout: f32,
+    /// By how much the biases that balance the experts of a head move in a step (loss-free balancing, arXiv
+    /// 2408.15664): they are added to the scores where experts are chosen and do not weigh. 0 leaves them out.
+    pub bias_rate: f32,
+    /// γ of γ Σ m ln m ([`crate::moe::usage_entropy_loss`]), summed over heads and sides; 0 leaves it out.
+    pub entropy_weight: f32,
+    /// What routers read beside the token, from the second block on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<GateContext>,
 }
 
 impl Default for SwitchHeadConfig {
@@ -97,6 +126,9 @@ impl Default for SwitchHeadConfig {
             shared_router: false,
             gate: HeadGate::default(),
             expert_dropout: 0.0,
+            bias_rate: 0.0,
+            entropy_weight: 0.0,
+            context: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and values.
 
 use super::positions::Positions;
-use super::scene::{KeysValues, Report, Scene};
+use super::scene::{HeadChoices, HeadRouting, KeysValues, Report, Scene};
 use super::{MoaConfig, MoaGate, MoaLossWeights};
 use crate::moe::selection::top_k;
 use crate::moe::{RouterStats, entropy_sum, z_loss};
@@ -117,14 +117,16 @@ impl Moa {
         let gates_n = gates_te.pick(&Arc::new(picked.collect()))?;
         let asked_e: Vec<u64> = pairs.iter().map(|own| own.len() as u64).collect();
         report.losses.extend(self.losses(&logits_te, &gates_te, &choices)?);
-        report.destination = Some(RouterStats {
+        let stats = RouterStats {
             seated_e: asked_e.clone(),
             asked_e,
             tokens: t as u64,
             seats: (t * k) as u64,
             entropy_sum: entropy_sum(gates_te.values(), e),
             ..RouterStats::default()
-        });
+        };
+        let choices = HeadChoices { heads: 1, num_selected: k, experts_thk: choices };
+        report.destination = Some(HeadRouting { stats, choices });
         Ok(Choice {
             to_heads: Arc::new(Routes::new([t, t * k], &pairs)?),
             to_tokens: Arc::new(Routes::new([t * k, t], &back)?),

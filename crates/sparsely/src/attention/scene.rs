@@ -28,6 +28,21 @@ impl<'t> KeysValues<'t> {
     }
 }
 
+/// What a layer reads of tokens.
+#[derive(Clone, Copy)]
+pub struct Reading<'a, 't> {
+    /// `[B, L, D]`.
+    pub x: &'a Var<'t>,
+    /// `[B, L, W]`, for routers that read what attention of the block before gave the same tokens.
+    pub context: Option<&'a Var<'t>>,
+}
+
+impl<'a, 't> From<&'a Var<'t>> for Reading<'a, 't> {
+    fn from(x: &'a Var<'t>) -> Reading<'a, 't> {
+        Reading { x, context: None }
+    }
+}
+
 /// Where queries stand among the keys.
 #[derive(Clone, Copy)]
 pub struct Scene<'a, 't> {
@@ -47,9 +62,29 @@ pub struct Report<'t> {
     /// Auxiliary losses with their weights.
     pub losses: Vec<(Var<'t>, f32)>,
     /// What the router of keys and values did.
-    pub source: Option<RouterStats>,
+    pub source: Option<HeadRouting>,
     /// What the router of queries and outputs did.
-    pub destination: Option<RouterStats>,
+    pub destination: Option<HeadRouting>,
+}
+
+/// What the routers of the heads did on one side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeadRouting {
+    /// Counts over all experts of all heads, head after head; a token counts once for each head.
+    pub stats: RouterStats,
+    /// Who chose whom.
+    pub choices: HeadChoices,
+}
+
+/// The experts that tokens chose in each head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadChoices {
+    /// H; one where heads are what is chosen.
+    pub heads: usize,
+    /// K.
+    pub num_selected: usize,
+    /// `[T, H, K]`, indices within the head.
+    pub experts_thk: Vec<u32>,
 }
 
 impl<'t> Scene<'_, 't> {

@@ -32,6 +32,11 @@ impl Sizes {
         }
     }
 
+    /// Of the tokens of a text in blocks of L, whose MLPs have experts of width F.
+    pub(super) fn of_text([b, l, d, f]: [u64; 4]) -> Sizes {
+        Sizes { b, l, d, f, h: 1 }
+    }
+
     /// Values of a `[B, L, D]`.
     fn bld(&self) -> u64 {
         self.b * self.l * self.d

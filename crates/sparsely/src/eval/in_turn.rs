@@ -1,4 +1,5 @@
-//! What an image costs under different conditions, measured so that they can be compared.
+//! What an image, or another piece of work, costs under different conditions, measured so that they can be
+//! compared.
 
 use super::Meter;
 use super::evaluate::{parts, slice};
@@ -25,7 +26,7 @@ pub struct Subject<'a> {
     pub dial: Dial,
 }
 
-/// What an image costs.
+/// What an image costs, or another piece of work that is measured in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageCost {
@@ -74,13 +75,30 @@ pub fn cost_in_turn(
     let whole = (split.len() / batch_size).max(1);
     let batches = sequential(split, batch_size)?.take(whole.min(config.rounds + 1));
     let batches = batches.collect::<Result<Vec<Batch>>>()?;
-    let mut samples = vec![Vec::new(); subjects.len()];
-    let step = ((GOLDEN * subjects.len() as f64).round() as usize).max(1);
-    for round in 0..=config.rounds {
-        let Some(batch) = batches.get(round % batches.len().max(1)) else { break };
-        for turn in 0..subjects.len() {
-            let which = (turn + round * step) % subjects.len();
-            let sample = sample(&subjects[which], batch, &pool, meter)?;
+    if batches.is_empty() {
+        return Ok(vec![ImageCost::of(Vec::new(), &[]); subjects.len()]);
+    }
+    in_turn(subjects.len(), config.rounds, |which, round| {
+        sample(&subjects[which], &batches[round % batches.len()], &pool, meter)
+    })
+}
+
+/// Seconds and joules of subjects that take turns: `sample` measures one in a round, and the first round does
+/// not count; see [`cost_in_turn`].
+///
+/// # Errors
+/// The first of `sample`.
+pub fn in_turn(
+    subjects: usize,
+    rounds: usize,
+    mut sample: impl FnMut(usize, usize) -> Result<[f64; 2]>,
+) -> Result<Vec<ImageCost>> {
+    let mut samples = vec![Vec::new(); subjects];
+    let step = ((GOLDEN * subjects as f64).round() as usize).max(1);
+    for round in 0..=rounds {
+        for turn in 0..subjects {
+            let which = (turn + round * step) % subjects;
+            let sample = sample(which, round)?;
             if round > 0 {
                 samples[which].push(sample);
             }
@@ -90,7 +108,7 @@ pub fn cost_in_turn(
         .iter()
         .map(|samples| samples.iter().map(|[seconds, _]| *seconds).collect())
         .collect();
-    let steadied = (0..subjects.len()).map(|which| steadied(&seconds, which));
+    let steadied = (0..subjects).map(|which| steadied(&seconds, which));
     Ok(steadied.zip(&samples).map(|(seconds, samples)| ImageCost::of(seconds, samples)).collect())
 }
 

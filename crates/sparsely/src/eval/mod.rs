@@ -2,6 +2,7 @@
 
 mod answer;
 mod config;
+pub(crate) mod csv;
 mod energy;
 mod evaluate;
 mod in_turn;
@@ -13,6 +14,6 @@ pub use config::EvalConfig;
 pub(crate) use config::lcm;
 pub use energy::{EnergySource, Mark, Meter};
 pub use evaluate::{Evaluation, LayerLoad, evaluate};
-pub use in_turn::{ImageCost, Subject, TimingConfig, cost_in_turn};
+pub use in_turn::{ImageCost, Subject, TimingConfig, cost_in_turn, in_turn};
 pub(crate) use saved_model::with_arrays;
 pub use saved_model::{SavedModel, numbered_classes};

@@ -62,6 +62,7 @@ impl ExpertAttention {
             shared_router: self.shared_router,
             gate: self.gate,
             expert_dropout: self.expert_dropout,
+            ..SwitchHeadConfig::default()
         }
     }
 }
@@ -79,8 +80,8 @@ pub struct AttentionStats {
 
 /// The attention of a block of the vision transformer.
 pub(super) enum BlockAttention {
-    MultiHead(MultiHeadAttention),
-    SwitchHead(SwitchHead),
+    MultiHead(Box<MultiHeadAttention>),
+    SwitchHead(Box<SwitchHead>),
 }
 
 impl BlockAttention {
@@ -89,11 +90,11 @@ impl BlockAttention {
         match &config.attention {
             None => {
                 let layer = MultiHeadAttention::init(init, "attention", d, heads, qk_norm);
-                BlockAttention::MultiHead(layer)
+                BlockAttention::MultiHead(Box::new(layer))
             }
             Some(attention) => init.scope("attention", |init| {
                 let config = attention.switch_head();
-                BlockAttention::SwitchHead(SwitchHead::init(init, &config, [d, depth]))
+                BlockAttention::SwitchHead(Box::new(SwitchHead::init(init, &config, [d, depth])))
             }),
         }
     }
@@ -122,7 +123,8 @@ impl BlockAttention {
         if drops {
             y = dropout(y, rate, mode)?.add(residual_bld)?;
         }
-        let Report { source, destination, .. } = report;
+        let [source, destination] =
+            [report.source, report.destination].map(|routing| routing.map(|own| own.stats));
         Ok((y, Some(AttentionStats { block: i, source, destination })))
     }
 }

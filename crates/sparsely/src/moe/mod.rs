@@ -1,5 +1,6 @@
 //! The mixture of experts: route → dispatch → experts → combine.
 
+mod balance;
 mod capacity;
 mod config;
 mod experts;
@@ -16,6 +17,7 @@ mod sigma;
 mod stats;
 mod subset;
 
+pub(crate) use balance::Balance;
 pub use capacity::{Capacity, Order, Priority, Rounding, Seat, Seating};
 pub(crate) use config::gcd;
 pub use config::{ExpertInit, Group, MoeConfig, Placement};
@@ -24,7 +26,7 @@ pub use granularity::{Granularity, ImageInput};
 pub use group_router::GroupRouter;
 pub use image_router::ImageRouter;
 pub use layer::{Dial, MoeLayer, MoeOutput};
-pub use loss::{gshard_loss, importance_loss, load_loss, z_loss};
+pub use loss::{gshard_loss, importance_loss, load_loss, usage_entropy_loss, z_loss};
 pub use mixture::Mixture;
 pub use router::{LossWeights, RouterConfig, TokenChoiceConfig};
 pub use routing::{Mixing, Routing};

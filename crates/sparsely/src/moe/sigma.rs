@@ -2,7 +2,7 @@
 
 use super::selection::top_k;
 use super::stats::entropy_sum;
-use super::{Mixing, RouterStats, Routing};
+use super::{Mixing, RouterStats, Routing, usage_entropy_loss};
 use crate::nn::{Init, Initializer, Mode, Renormalised};
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -25,7 +25,7 @@ pub struct SigmaMoeConfig {
     pub gate: SigmaGate,
     /// Whether experts have hidden biases, and the layer one ungated output bias.
     pub has_bias: bool,
-    /// γ of γ Σ m ln m, m the mean over all tokens of softmax(logits); 0 leaves it out.
+    /// γ of γ Σ m ln m ([`usage_entropy_loss`]); 0 leaves it out.
     pub entropy_weight: f32,
     /// Chance that an expert may not be chosen by a token, in training.
     pub expert_dropout: f32,
@@ -187,14 +187,13 @@ impl SigmaMoe {
         entropy_sum(gates_te.values(), self.config.num_experts)
     }
 
-    /// γ Σ m ln m, m the mean of softmax(logits) over all tokens, whatever the gate is.
+    /// The entropy loss, if it has a weight.
     fn losses<'t>(&self, logits_te: &Var<'t>) -> Result<Vec<(Var<'t>, f32)>> {
         let weight = self.config.entropy_weight;
         if weight == 0.0 {
             return Ok(Vec::new());
         }
-        let t = logits_te.shape().rows();
-        Ok(vec![(logits_te.softmax().sum_groups(t)?.negative_entropy(t), weight)])
+        Ok(vec![(usage_entropy_loss(logits_te, self.config.num_experts)?, weight)])
     }
 
     /// residual + the mixture: `[T, D]` → `[T, O]`.

@@ -1,11 +1,14 @@
 //! The exact commands of a study's runs and arms, for anyone who wants one of them alone.
 
 use super::results::ArmRouting;
-use super::{Folder, Plan};
+use super::{Folder, Plan, Task};
 use crate::Result;
 use crate::config::difference::settings_between;
+use crate::model::language::LANGUAGE_PRESETS;
 use crate::moe::{Capacity, Group, Priority, Subset};
+use crate::train::language::{LanguageRunConfig, language_preset};
 use crate::train::{RunConfig, preset};
+use serde::Serialize;
 use std::path::Path;
 
 /// Presets that a run may start from.
@@ -16,8 +19,7 @@ const PRESETS: [&str; 3] = ["vmoe-ti4", "vit-ti4", "digits"];
 /// # Errors
 /// If the configuration is not expressible as TOML.
 pub fn train_command(config: &RunConfig, out: &Path) -> Result<String> {
-    let mut best: Option<(&str, Vec<String>)> = None;
-    for name in PRESETS {
+    let bases = PRESETS.iter().map(|name| {
         let mut base = preset(name)?;
         base.seed = config.seed;
         base.data.source.clone_from(&config.data.source);
@@ -25,6 +27,35 @@ pub fn train_command(config: &RunConfig, out: &Path) -> Result<String> {
         base.model.image_size = config.model.image_size;
         base.model.channels = config.model.channels;
         base.model.num_classes = config.model.num_classes;
+        Ok((*name, base))
+    });
+    let bases = bases.collect::<Result<Vec<_>>>()?;
+    from_nearest(bases, config, (&config.data.source, config.seed, out))
+}
+
+/// The same of a run on text.
+///
+/// # Errors
+/// As of [`train_command`].
+pub(super) fn text_train_command(config: &LanguageRunConfig, out: &Path) -> Result<String> {
+    let bases = LANGUAGE_PRESETS.iter().filter_map(|name| {
+        let mut base = language_preset(name)?;
+        base.seed = config.seed;
+        base.data.source.clone_from(&config.data.source);
+        // This is the tokenizer's, and cannot be set.
+        base.model.vocabulary = config.model.vocabulary;
+        Some((*name, base))
+    });
+    from_nearest(bases.collect(), config, (&config.data.source, config.seed, out))
+}
+
+fn from_nearest<R: Serialize>(
+    bases: Vec<(&str, R)>,
+    config: &R,
+    (source, seed, out): (&str, u64, &Path),
+) -> Result<String> {
+    let mut best: Option<(&str, Vec<String>)> = None;
+    for (name, base) in bases {
         if let Some(settings) = settings_between(&base, config)?
             && best.as_ref().is_none_or(|(_, fewest)| settings.len() < fewest.len())
         {
@@ -35,21 +66,17 @@ pub fn train_command(config: &RunConfig, out: &Path) -> Result<String> {
         return Ok(format!("(no preset leads to `{}/config.toml`)", out.display()));
     };
     let mut words = ["sparsely", "train", "--preset", name].map(String::from).to_vec();
-    words.extend(["--data".into(), config.data.source.clone()]);
-    words.extend(["--seed".into(), config.seed.to_string()]);
+    words.extend(["--data".into(), source.into()]);
+    words.extend(["--seed".into(), seed.to_string()]);
     words.extend(["--out".into(), out.display().to_string()]);
     words.extend(settings.into_iter().flat_map(|setting| ["--set".into(), setting]));
     Ok(shell(&words))
 }
 
-/// The command that evaluates an arm for a seed.
-pub fn eval_command(plan: &Plan, run: &Path, routing: Option<&ArmRouting>) -> String {
-    let mut words = vec!["sparsely".into(), "eval".into(), run.display().to_string()];
-    words.extend(["--batch".into(), plan.study.timing.batch_size.to_string()]);
-    if let Some(routing) = routing {
-        words.extend(routing.flags());
-    }
-    shell(&words)
+/// The command that evaluates an arm of a run.
+pub fn eval_command(run: &Path, flags: &[String]) -> String {
+    let words = ["sparsely".into(), "eval".into(), run.display().to_string()];
+    shell(&[&words, flags].concat())
 }
 
 impl ArmRouting {
@@ -95,7 +122,7 @@ impl ArmRouting {
 }
 
 /// The command that runs the study, and goes on with it.
-pub fn study_command(plan: &Plan, folder: &Folder) -> String {
+pub fn study_command<T: Task>(plan: &Plan<T>, folder: &Folder) -> String {
     let mut words = ["sparsely", "study", &plan.study.name].map(String::from).to_vec();
     let request = &plan.request;
     words.extend(request.data.iter().flat_map(|data| ["--data".into(), data.clone()]));

@@ -1,44 +1,41 @@
 //! An experiment as a value.
 
-use super::SuperClasses;
 use super::size::scaled;
-use crate::data::DataConfig;
-use crate::eval::{EvalConfig, TimingConfig};
-use crate::model::ModelConfig;
-use crate::moe::Dial;
-use crate::train::{RunConfig, TrainConfig};
+use super::{Images, SuperClasses, Task};
+use crate::eval::TimingConfig;
+use crate::train::TrainConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// A question, what is trained and measured to answer it, and what the answer is expected to be.
 ///
 /// Every model is trained once for each seed; an arm is a model under a dial. For one seed all
-/// models see the same images in the same order and start with equal weights wherever they have a
+/// models see the same data in the same order and start with equal weights wherever they have a
 /// parameter of the same name and shape in common, so a difference between arms of a seed is a
 /// paired one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Study {
+#[serde(bound = "", deny_unknown_fields)]
+pub struct Study<T: Task = Images> {
     /// What it is called by.
     pub name: String,
     /// What it should answer, one sentence.
     pub question: String,
-    /// The images of all models.
-    pub data: DataConfig,
+    /// The data of all models.
+    pub data: T::Data,
     /// What the data are and where they can be had.
     pub data_note: String,
     /// Each trains every model once.
     pub seeds: Vec<u64>,
     /// What is trained.
-    pub models: Vec<Model>,
+    pub models: Vec<Model<T>>,
     /// What is evaluated.
-    pub arms: Vec<Arm>,
+    pub arms: Vec<Arm<T>>,
     /// What is compared, with the answer that is expected.
     pub comparisons: Vec<Comparison>,
     /// The search for each model's learning rate; without it models are trained as they are.
     pub tuning: Option<Tuning>,
     /// What a smaller budget must leave.
-    pub least: Least,
+    pub least: T::Least,
     /// How time and energy are measured.
     pub timing: TimingConfig,
     /// Assumed power of a busy core where energy cannot be measured.
@@ -49,29 +46,29 @@ pub struct Study {
 
 /// Something that is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
+#[serde(bound = "", deny_unknown_fields)]
+pub struct Model<T: Task = Images> {
     /// Part of the names of files.
     pub name: String,
-    /// What it is; image size, channels and classes are the data's.
-    pub model: ModelConfig,
+    /// What it is; what the data decide of it (image size, channels and classes, vocabulary) is theirs.
+    pub model: T::Model,
     /// How it learns; what its router is taught comes from [`Model::super_classes`].
     pub train: TrainConfig,
-    /// What the router of whole images is taught.
+    /// What the router of whole images is taught; nothing in models of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub super_classes: Option<SuperClasses>,
 }
 
 /// A trained model under a dial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Arm {
+#[serde(bound = "", deny_unknown_fields)]
+pub struct Arm<T: Task = Images> {
     /// Part of the names of files.
     pub name: String,
     /// The model's name.
     pub model: String,
     /// How it routes; what is absent is as the model was trained.
-    pub dial: Dial,
+    pub dial: T::Dial,
 }
 
 /// Two arms, and what is expected of them.
@@ -80,15 +77,16 @@ pub struct Arm {
 pub struct Comparison {
     /// What is compared, for people.
     pub name: String,
-    /// The arm whose top-1 accuracy comes first.
+    /// The arm whose score comes first.
     pub arm: String,
-    /// The arm whose top-1 accuracy is subtracted.
+    /// The arm whose score is subtracted.
     pub baseline: String,
     /// Arm minus baseline, as it was expected before the first run.
     pub predicted: Predicted,
 }
 
-/// An expected difference of top-1 accuracy, in percentage points.
+/// An expected difference of scores, in points: percentage points of top-1 accuracy, or the unit of the task's
+/// differences ([`super::Words::difference`]).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Predicted {
@@ -104,16 +102,18 @@ pub enum Predicted {
     },
 }
 
-impl std::fmt::Display for Predicted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Predicted {
+    /// In words, with the unit of differences.
+    pub fn told(&self, unit: &str) -> String {
         match self {
-            Predicted::Difference { points } => write!(f, "{points:+} points"),
-            Predicted::Negligible { below } => write!(f, "less than ±{below} points"),
+            Predicted::Difference { points } => format!("{points:+} {unit}"),
+            Predicted::Negligible { below } => format!("less than ±{below} {unit}"),
         }
     }
 }
 
-/// The same search for every model: each rate is tried once, and the best validation accuracy wins.
+/// The same search for every model: each rate is tried once, and the best on the validation
+/// data wins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
@@ -125,21 +125,7 @@ pub struct Tuning {
     pub length: f64,
 }
 
-/// The smallest sizes at which the study still answers its question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Least {
-    /// Passes over the training images.
-    pub epochs: u64,
-    /// Seeds, the first of the list.
-    pub seeds: usize,
-    /// Training images.
-    pub train_images: usize,
-    /// Test images.
-    pub test_images: usize,
-}
-
-/// A picture of accuracy against cost; panels stand side by side and share the axis of accuracy.
+/// A picture of scores against cost; panels stand side by side and share the axis of scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Panel {
@@ -172,50 +158,28 @@ pub struct Point {
     pub label: String,
 }
 
-impl Study {
-    /// The run that trains `model` with `seed`.
-    pub fn run_config(&self, model: &Model, seed: u64) -> RunConfig {
-        RunConfig {
-            seed,
-            data: self.data.clone(),
-            model: model.model.clone(),
-            train: model.train.clone(),
-            eval: self.eval_config(),
-        }
-    }
-
+impl<T: Task> Study<T> {
     /// The run that trains `model` with `seed` at the rate that its tuning chose.
-    pub fn seeded_config(&self, model: &Model, seed: u64, lr_peak: f64) -> RunConfig {
-        let mut config = self.run_config(model, seed);
-        config.train.schedule.lr_peak = lr_peak;
-        config
+    pub fn seeded_config(&self, model: &Model<T>, seed: u64, lr_peak: f64) -> T::Run {
+        let mut model = model.clone();
+        model.train.schedule.lr_peak = lr_peak;
+        T::run_config(self, &model, seed)
     }
 
-    /// The runs that try learning rates for `model`.
-    pub fn trial_configs(&self, model: &Model) -> Vec<RunConfig> {
+    /// The learning rates that are tried for `model`, and the runs that try them.
+    pub fn trial_configs(&self, model: &Model<T>) -> Vec<(f64, T::Run)> {
         let Some(tuning) = &self.tuning else { return Vec::new() };
-        let configs = tuning.lr_peaks.iter().map(|lr_peak| {
-            let mut config = self.seeded_config(model, tuning.seed, *lr_peak);
-            config.train = scaled(&config.train, tuning.length);
-            config
-        });
-        configs.collect()
-    }
-
-    /// How models are evaluated, but for the dial.
-    pub fn eval_config(&self) -> EvalConfig {
-        EvalConfig {
-            batch_size: self.timing.batch_size,
-            watts_per_core: self.watts_per_core,
-            ..EvalConfig::default()
-        }
+        let mut model = model.clone();
+        model.train = scaled(&model.train, tuning.length);
+        let trial = |lr_peak: &f64| (*lr_peak, self.seeded_config(&model, tuning.seed, *lr_peak));
+        tuning.lr_peaks.iter().map(trial).collect()
     }
 
     /// The model of that name.
     ///
     /// # Errors
     /// If there is none: never in a study that was checked.
-    pub fn model(&self, name: &str) -> Result<&Model> {
+    pub fn model(&self, name: &str) -> Result<&Model<T>> {
         let model = self.models.iter().find(|model| model.name == name);
         model.ok_or_else(|| unknown("model", name))
     }
@@ -224,12 +188,12 @@ impl Study {
     ///
     /// # Errors
     /// As of [`Study::model`].
-    pub fn arm(&self, name: &str) -> Result<&Arm> {
+    pub fn arm(&self, name: &str) -> Result<&Arm<T>> {
         self.arms.iter().find(|arm| arm.name == name).ok_or_else(|| unknown("arm", name))
     }
 
     /// The arms of a model.
-    pub fn arms_of<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a Arm> {
+    pub fn arms_of<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a Arm<T>> {
         self.arms.iter().filter(move |arm| arm.model == model)
     }
 }

@@ -1,14 +1,14 @@
 //! What makes a comparison fair, checked before anything is trained.
 
-use super::{Least, Predicted, Sizes, Study};
-use crate::cost::training_flops;
-use crate::moe::{Capacity, Dial};
+use super::{Matched, Predicted, Sizes, Study, Task};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// How far apart the training FLOPs of models may lie, as a share of the smallest.
 pub const MAX_FLOPS_GAP: f64 = 0.02;
+/// How far apart parameters may lie.
+pub const MAX_PARAMS_GAP: f64 = 0.01;
 
 /// What training a model costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,33 +20,37 @@ pub struct TrainingCost {
     pub steps: u64,
     /// FLOPs of a run, forward and backward, by the cost model.
     pub flops: f64,
+    /// Parameters; nothing in plans of before they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<u64>,
 }
 
-impl Study {
+impl<T: Task> Study<T> {
     /// What training costs, if the study is fair and whole: names are unique and known, all models
-    /// see the same batches, and their training FLOPs are equal to 2 %.
+    /// see the same batches, and what they must have in common ([`Task::MATCHED`]) is equal.
     ///
     /// # Errors
-    /// All problems of the description at once; or a configuration that cannot work; or unequal FLOPs.
+    /// All problems of the description at once; or a configuration that cannot work; or models that are
+    /// not matched.
     pub fn check(&self, sizes: &Sizes) -> Result<Vec<TrainingCost>> {
         let mut problems = self.name_problems();
         problems.extend(self.comparison_problems());
         problems.extend(self.tuning_problems());
-        problems.extend(self.taught_problems());
         problems.extend(self.size_problems(sizes));
         if !problems.is_empty() {
             return Err(Error::Config { problems });
         }
         for model in &self.models {
-            self.run_config(model, 0).validate()?;
+            T::validate(&T::run_config(self, model, 0))?;
         }
         let costs = self.models.iter().map(|model| {
-            let (batch, steps) = (model.train.batch_size, model.steps(sizes));
-            let of_step = training_flops(&model.model, &Dial::default(), batch)?;
-            Ok(TrainingCost { model: model.name.clone(), steps, flops: of_step * steps as f64 })
+            let steps = model.steps(sizes);
+            let (of_step, params) = T::training_cost(&model.model, model.train.batch_size)?;
+            let flops = of_step * steps as f64;
+            Ok(TrainingCost { model: model.name.clone(), steps, flops, params: Some(params) })
         });
         let costs = costs.collect::<Result<Vec<_>>>()?;
-        matched(&costs)?;
+        matched(T::MATCHED, &costs)?;
         Ok(costs)
     }
 
@@ -67,11 +71,6 @@ impl Study {
         for arm in &self.arms {
             if self.model(&arm.model).is_err() {
                 problems.push(format!("arm `{}` is of no model: `{}`", arm.name, arm.model));
-            }
-            if let Some(Capacity::Factor { factor, .. }) = arm.dial.capacity
-                && arm.dial.capacity != Some(Capacity::factor(factor))
-            {
-                problems.push(format!("arm `{}`: its rounding has no flag", arm.name));
             }
         }
         for model in &self.models {
@@ -135,24 +134,7 @@ impl Study {
         if batches.len() > 1 {
             problems.push(format!("models must see the same batches, got sizes {batches:?}"));
         }
-        for model in &self.models {
-            let (epoch, steps) = (model.steps_per_epoch(sizes), model.steps(sizes));
-            if steps < self.least.epochs * epoch || steps == 0 {
-                problems.push(format!(
-                    "model `{}` has {steps} steps, fewer than {} epochs of {epoch}",
-                    model.name, self.least.epochs
-                ));
-            }
-        }
-        let Least { train_images, test_images, .. } = self.least;
-        for (split, images, least) in
-            [("training", sizes.train, train_images), ("test", sizes.test, test_images)]
-        {
-            if images < least.max(1) {
-                let least = least.max(1);
-                problems.push(format!("{images} {split} images, fewer than the {least} it needs"));
-            }
-        }
+        problems.extend(T::problems(self, sizes));
         if self.timing.rounds == 0 {
             problems.push("timing needs at least one round".into());
         }
@@ -160,26 +142,41 @@ impl Study {
     }
 }
 
-/// Refuses FLOPs further apart than [`MAX_FLOPS_GAP`].
-fn matched(costs: &[TrainingCost]) -> Result<()> {
-    let by_flops = |a: &&TrainingCost, b: &&TrainingCost| a.flops.total_cmp(&b.flops);
-    let (Some(least), Some(most)) = (costs.iter().min_by(by_flops), costs.iter().max_by(by_flops))
-    else {
+/// Refuses models that are further apart than [`MAX_FLOPS_GAP`] or [`MAX_PARAMS_GAP`], or of
+/// different steps where parameters are matched.
+fn matched(what: Matched, costs: &[TrainingCost]) -> Result<()> {
+    match what {
+        Matched::TrainingFlops => within("training FLOPs", MAX_FLOPS_GAP, costs, |cost| cost.flops),
+        Matched::Parameters => {
+            within("training steps", 0.0, costs, |cost| cost.steps as f64)?;
+            within("parameters", MAX_PARAMS_GAP, costs, |cost| cost.params.unwrap_or(0) as f64)
+        }
+    }
+}
+
+fn within(
+    what: &str,
+    gap: f64,
+    costs: &[TrainingCost],
+    of: fn(&TrainingCost) -> f64,
+) -> Result<()> {
+    let by = |a: &&TrainingCost, b: &&TrainingCost| of(a).total_cmp(&of(b));
+    let (Some(least), Some(most)) = (costs.iter().min_by(by), costs.iter().max_by(by)) else {
         return Err(Error::config("a study needs at least one model"));
     };
-    if most.flops <= (1.0 + MAX_FLOPS_GAP) * least.flops {
+    if of(most) <= (1.0 + gap) * of(least) {
         return Ok(());
     }
     Err(Error::Argument {
         op: "study",
-        expected: format!("training FLOPs equal to {} %", 100.0 * MAX_FLOPS_GAP),
+        expected: format!("{what} equal to {} %", 100.0 * gap),
         got: format!(
             "{:.4e} for `{}` and {:.4e} for `{}`, {:.2} % more",
-            least.flops,
+            of(least),
             least.model,
-            most.flops,
+            of(most),
             most.model,
-            100.0 * (most.flops / least.flops - 1.0)
+            100.0 * (of(most) / of(least) - 1.0)
         ),
     })
 }
@@ -188,17 +185,35 @@ fn matched(costs: &[TrainingCost]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn cost(model: &str, flops: f64) -> TrainingCost {
-        TrainingCost { model: model.into(), steps: 1, flops }
+    fn cost(model: &str, flops: f64, params: u64) -> TrainingCost {
+        TrainingCost { model: model.into(), steps: 1, flops, params: Some(params) }
     }
 
     #[test]
     fn two_percent_are_the_limit() {
-        matched(&[cost("a", 100.0), cost("b", 102.0), cost("c", 101.0)]).unwrap();
+        let fair = |costs: &[TrainingCost]| matched(Matched::TrainingFlops, costs);
+        fair(&[cost("a", 100.0, 1), cost("b", 102.0, 9), cost("c", 101.0, 5)]).unwrap();
         assert_eq!(
-            matched(&[cost("a", 1e6), cost("b", 1.03e6)]).unwrap_err().to_string(),
+            fair(&[cost("a", 1e6, 1), cost("b", 1.03e6, 1)]).unwrap_err().to_string(),
             "study: expected training FLOPs equal to 2 %, got 1.0000e6 for `a` and 1.0300e6 for \
              `b`, 3.00 % more"
+        );
+    }
+
+    #[test]
+    fn parameters_are_equal_to_a_percent_and_steps_are_equal() {
+        let fair = |costs: &[TrainingCost]| matched(Matched::Parameters, costs);
+        fair(&[cost("a", 1.0, 1000), cost("b", 5.0, 1010)]).unwrap();
+        assert_eq!(
+            fair(&[cost("a", 1.0, 1000), cost("b", 1.0, 1016)]).unwrap_err().to_string(),
+            "study: expected parameters equal to 1 %, got 1.0000e3 for `a` and 1.0160e3 for `b`, 1.60 % \
+             more"
+        );
+        let longer = TrainingCost { steps: 2, ..cost("b", 1.0, 1000) };
+        assert_eq!(
+            fair(&[cost("a", 1.0, 1000), longer]).unwrap_err().to_string(),
+            "study: expected training steps equal to 0 %, got 1.0000e0 for `a` and 2.0000e0 for \
+             `b`, 100.00 % more"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Where a study keeps its files.
 
-use super::{Plan, Reading, SeedCosts, Trial};
+use super::{Plan, Reading, SeedCosts, Task, Trial};
 use crate::checkpoint::write_atomic;
 use crate::superclass::SuperClassFile;
 use crate::{Error, Result};
@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 /// ```text
 /// plan.json         the study as it is run, with its predictions; written first
 /// runs/             a run folder for each model and seed, and for each trial of a learning rate
-/// readings/         what each arm did for each seed, image by image; costs; trials; super-classes
+/// readings/         what each arm did for each seed, image by image or piece by piece of the text; costs;
+///                   trials; super-classes
 /// arms.csv          one line for each arm and seed
 /// comparisons.csv   one line for each comparison
 /// results.json      all of it
@@ -47,7 +48,7 @@ impl Folder {
     ///
     /// # Errors
     /// If it cannot be read, or is none.
-    pub fn plan(&self) -> Result<Option<Plan>> {
+    pub fn plan<T: Task>(&self) -> Result<Option<Plan<T>>> {
         read(&self.plan_path(), "the plan of a study")
     }
 
@@ -55,7 +56,7 @@ impl Folder {
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn save_plan(&self, plan: &Plan) -> Result<()> {
+    pub fn save_plan<T: Task>(&self, plan: &Plan<T>) -> Result<()> {
         write(&self.plan_path(), plan)
     }
 
@@ -85,20 +86,20 @@ impl Folder {
     ///
     /// # Errors
     /// If the file is damaged.
-    pub fn reading(&self, arm: &str, seed: u64) -> Result<Option<Reading>> {
+    pub fn reading<T: Task>(&self, arm: &str, seed: u64) -> Result<Option<Reading<T>>> {
         read(&self.reading_file(arm, seed), "what an arm did")
     }
 
-    pub(super) fn save_reading(&self, reading: &Reading) -> Result<()> {
+    pub(super) fn save_reading<T: Task>(&self, reading: &Reading<T>) -> Result<()> {
         write(&self.reading_file(&reading.arm, reading.seed), reading)
     }
 
-    /// What an image cost under each arm for a seed, if it is known.
+    /// What an image or a step cost under each arm for a seed, if it is known.
     ///
     /// # Errors
     /// If the file is damaged.
     pub fn costs(&self, seed: u64) -> Result<Option<SeedCosts>> {
-        read(&self.costs_file(seed), "what images cost")
+        read(&self.costs_file(seed), "what arms cost")
     }
 
     pub(super) fn save_costs(&self, costs: &SeedCosts) -> Result<()> {

@@ -285,8 +285,10 @@ mod tests {
 
     #[test]
     fn the_predictions_are_the_papers() {
-        let told: Vec<_> =
-            comparisons(true).iter().map(|comparison| comparison.predicted.to_string()).collect();
+        let told: Vec<_> = comparisons(true)
+            .iter()
+            .map(|comparison| comparison.predicted.told("points"))
+            .collect();
         let paper =
             ["+1.87 points", "+2.72 points", "+3.15 points", "+0.85 points", "+0.43 points"];
         assert_eq!(told[..5], paper);

@@ -13,6 +13,7 @@ mod dials;
 mod execute;
 mod fair;
 mod folder;
+mod images;
 mod mobile;
 mod plan;
 mod plot;
@@ -25,31 +26,36 @@ mod size;
 pub mod statistics;
 mod summary;
 mod sweep;
+mod switchhead;
 mod table;
-mod taught;
+mod task;
+mod text;
 mod verdict;
 
 pub use bpr::{bpr, bpr_digits};
 pub use budget::{Fitted, shrink, told};
 pub use command_line::{eval_command, study_command, train_command};
-pub use description::{
-    Arm, Comparison, Curve, Least, Model, Panel, Point, Predicted, Study, Tuning,
-};
+pub use description::{Arm, Comparison, Curve, Model, Panel, Point, Predicted, Study, Tuning};
 pub use execute::{Observer, Stage, execute};
-pub use fair::{MAX_FLOPS_GAP, TrainingCost};
+pub use fair::{MAX_FLOPS_GAP, MAX_PARAMS_GAP, TrainingCost};
 pub use folder::Folder;
+pub use images::{Answers, Images, ImagesFound, Least, SuperClasses, Weights};
 pub use mobile::mobile;
 pub use plan::{Plan, Request};
-pub use plot::{Growth, Ideal, Latency, growth_svg, latency_svg};
+pub use plot::{CostAxis, Growth, Ideal, Latency, Told, growth_svg, latency_svg};
 pub use rate::Rate;
-pub use reading::{Reading, SeedCosts, Trial, Weights};
-pub use results::{ArmResult, ArmRouting, ComparisonResult, DecidingUnit, Results, SeedResult};
+pub use reading::{Reading, SeedCosts, Trial};
+pub use results::{
+    ArmResult, ArmRouting, ComparisonResult, DecidingUnit, Results, Score, SeedResult,
+};
 pub use routers::routers;
 pub use size::Sizes;
 pub use sweep::{
     CHOOSING_SPLIT, MAX_LOSS_POINTS, Setting, Sweep, SweepStage, Swept, sweep, sweep_settings,
 };
-pub use taught::SuperClasses;
+pub use switchhead::{switchhead, switchhead_dict, switchhead_projections};
+pub use task::{Cell, Column, Matched, Task, Tested, Validated, Value, Words};
+pub use text::{LeastText, NoDial, Pieces, Text, TextFound};
 pub use verdict::Verdict;
 
 use crate::{Error, Result};
@@ -57,27 +63,55 @@ use crate::{Error, Result};
 /// How alike a name must be to one that is meant, from 0 to 1.
 const LIKENESS: f64 = 0.5;
 
+/// A study that has a name, of whichever task.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Named {
+    /// Of images.
+    Images(Study),
+    /// Of text.
+    Text(Study<Text>),
+}
+
+impl Named {
+    /// What it is called by.
+    pub fn name(&self) -> &str {
+        match self {
+            Named::Images(study) => &study.name,
+            Named::Text(study) => &study.name,
+        }
+    }
+
+    /// What it should answer.
+    pub fn question(&self) -> &str {
+        match self {
+            Named::Images(study) => &study.question,
+            Named::Text(study) => &study.question,
+        }
+    }
+}
+
 /// All studies that have a name.
-pub fn all() -> Vec<Study> {
-    let mut studies = vec![bpr(), bpr_digits()];
-    studies.extend(routers());
-    studies.extend(mobile());
-    studies
+pub fn all() -> Vec<Named> {
+    let mut images = vec![bpr(), bpr_digits()];
+    images.extend(routers());
+    images.extend(mobile());
+    let text = [switchhead(), switchhead_dict(), switchhead_projections()];
+    images.into_iter().map(Named::Images).chain(text.map(Named::Text)).collect()
 }
 
 /// The study of that name.
 ///
 /// # Errors
 /// If there is none, with the name that is nearest, or all names.
-pub fn named(name: &str) -> Result<Study> {
+pub fn named(name: &str) -> Result<Named> {
     let mut studies = all();
-    if let Some(index) = studies.iter().position(|study| study.name == name) {
+    if let Some(index) = studies.iter().position(|study| study.name() == name) {
         return Ok(studies.swap_remove(index));
     }
-    let names: Vec<_> = studies.iter().map(|study| format!("`{}`", study.name)).collect();
+    let names: Vec<_> = studies.iter().map(|study| format!("`{}`", study.name())).collect();
     let nearest = studies
         .iter()
-        .map(|study| (strsim::normalized_damerau_levenshtein(name, &study.name), &study.name))
+        .map(|study| (strsim::normalized_damerau_levenshtein(name, study.name()), study.name()))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let meant = match nearest {
         Some((likeness, nearest)) if likeness >= LIKENESS => {
@@ -93,7 +127,7 @@ pub fn named(name: &str) -> Result<Study> {
 ///
 /// # Errors
 /// If a part of it is missing or the file system refuses.
-pub fn report(plan: &Plan, folder: &Folder) -> Result<Results> {
+pub fn report<T: Task>(plan: &Plan<T>, folder: &Folder) -> Result<Results<T>> {
     let results = Results::collect(plan, folder)?;
     let study = &plan.study;
     folder.save_text("arms.csv", &table::arms_csv(&results.arms)?)?;
@@ -101,14 +135,14 @@ pub fn report(plan: &Plan, folder: &Folder) -> Result<Results> {
     let json = serde_json::to_string_pretty(&results).map_err(|e| Error::config(e.to_string()))?;
     folder.save_text("results.json", &json)?;
     let smaller = if plan.shrunk.is_empty() { "" } else { "; smaller than described" };
-    let energy = results.energy_source();
-    for (name, axis, note) in [
-        ("accuracy-flops.svg", plot::FLOPS, String::new()),
-        ("accuracy-time.svg", plot::TIME, format!("; {} threads", plan.rate.threads)),
-        ("accuracy-energy.svg", plot::ENERGY, format!("; {energy}")),
-    ] {
-        let note = format!("{note}{smaller}");
-        folder.save_text(name, &plot::accuracy(study, &results, &axis, &note)?)?;
+    for axis in T::axes() {
+        let note = match axis.told {
+            Told::Nothing => String::new(),
+            Told::Threads => format!("; {} threads", plan.rate.threads),
+            Told::Energy => format!("; {}", results.energy_source()),
+        };
+        let svg = plot::scores(study, &results, &axis, &format!("{note}{smaller}"))?;
+        folder.save_text(&axis.file(&T::WORDS), &svg)?;
     }
     folder.save_text("differences.svg", &plot::differences(study, &results, smaller)?)?;
     folder.save_text("summary.md", &summary::summary(plan, folder, &results)?)?;
@@ -122,13 +156,13 @@ mod tests {
     #[test]
     fn every_named_study_is_found_by_its_name() {
         for study in all() {
-            assert_eq!(named(&study.name).unwrap(), study);
+            assert_eq!(named(study.name()).unwrap(), study);
         }
     }
 
     #[test]
     fn an_unknown_study_is_refused_with_the_nearest_name() {
-        let names: Vec<_> = all().iter().map(|study| format!("`{}`", study.name)).collect();
+        let names: Vec<_> = all().iter().map(|study| format!("`{}`", study.name())).collect();
         let start = format!("study: expected one of {}, got ", names.join(", "));
         let told = |name: &str| named(name).unwrap_err().to_string();
         assert_eq!(told("brp"), format!("{start}`brp`; did you mean `bpr`?"));

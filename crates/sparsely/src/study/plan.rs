@@ -2,7 +2,7 @@
 
 use super::budget::{Fitted, shrink};
 use super::rate::now;
-use super::{Folder, Rate, Sizes, Study, TrainingCost};
+use super::{Folder, Images, Rate, Sizes, Study, Task, TrainingCost};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -21,8 +21,8 @@ pub struct Request {
 
 /// A study as it is run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Plan {
+#[serde(bound = "", deny_unknown_fields)]
+pub struct Plan<T: Task = Images> {
     /// When it was written: predictions are older than results.
     pub date: String,
     /// Version and commit of the program that wrote it.
@@ -32,10 +32,10 @@ pub struct Plan {
     /// What a budget took away from the study, one phrase each.
     pub shrunk: Vec<String>,
     /// The study at the size at which it is run.
-    pub study: Study,
-    /// Images of each split.
+    pub study: Study<T>,
+    /// Images of each split, or tokens to predict.
     pub sizes: Sizes,
-    /// Proof of equal training FLOPs.
+    /// Proof that models have in common what they must.
     pub training: Vec<TrainingCost>,
     /// How fast the machine was.
     pub rate: Rate,
@@ -43,23 +43,20 @@ pub struct Plan {
     pub expected_seconds: f64,
 }
 
-impl Plan {
+impl<T: Task> Plan<T> {
     /// Opens the data, checks everything, measures the machine and fits the study into the budget.
     /// Writes nothing.
     ///
     /// # Errors
     /// If the data cannot be used, the study is not fair, or the budget is too small.
-    pub fn new(mut study: Study, request: Request, program: &str) -> Result<Plan> {
+    pub fn new(mut study: Study<T>, request: Request, program: &str) -> Result<Plan<T>> {
         if let Some(data) = &request.data {
-            study.data.source.clone_from(data);
+            T::source_mut(&mut study.data).clone_from(data);
         }
         if let Some(watts) = request.watts_per_core {
             study.watts_per_core = watts;
         }
-        let dataset = study.open_data()?;
-        let sizes = Sizes::of(&dataset);
-        study.check(&sizes)?;
-        let rate = Rate::measure(&study, &dataset)?;
+        let (sizes, rate) = T::look(&mut study)?;
         let Fitted { study, sizes, shrunk } = match request.budget_seconds {
             Some(seconds) => shrink(study, sizes, &rate, Duration::from_secs(seconds))?,
             None => Fitted { study, sizes, shrunk: Vec::new() },
@@ -86,10 +83,10 @@ impl Plan {
     /// As of [`Plan::new`], or if a plan lies there that is damaged or was asked for otherwise.
     pub fn load_or_new(
         folder: &Folder,
-        study: Study,
+        study: Study<T>,
         request: Request,
         program: &str,
-    ) -> Result<(Plan, bool)> {
+    ) -> Result<(Plan<T>, bool)> {
         let Some(plan) = folder.plan()? else {
             return Ok((Plan::new(study, request, program)?, true));
         };

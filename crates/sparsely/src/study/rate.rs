@@ -1,28 +1,22 @@
 //! How fast this machine is, and how long a study takes on it.
 
 use super::side_by_side::side_by_side;
-use super::{Sizes, Study};
+use super::{Sizes, Study, Task};
 use crate::Result;
-use crate::data::{Dataset, Loader, LoaderConfig};
-use crate::eval::{Meter, Subject, TimingConfig, cost_in_turn};
-use crate::model::Vit;
-use crate::train::Trainer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 /// Steps before the clock starts: pages are touched and buffers pooled.
 const WARM_UP: u64 = 2;
 /// Steps that are timed at most.
 const STEPS: u64 = 10;
-/// Batches of each arm.
-const ROUNDS: usize = 3;
 /// Seconds that a model's timed steps take at most, unless one takes longer.
 const SECONDS: f64 = 4.0;
 
-/// Seconds of steps and images, measured on fresh models and the study's own data.
+/// Seconds of steps and of evaluation, measured on fresh models and the study's own data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
@@ -32,62 +26,16 @@ pub struct Rate {
     pub threads: usize,
     /// Of a training step beside others, by model.
     pub seconds_per_step: BTreeMap<String, f64>,
-    /// Of an image in evaluation, by arm.
-    pub seconds_per_image: BTreeMap<String, f64>,
+    /// Of an image in evaluation, or of a token, by arm.
+    #[serde(alias = "seconds_per_image")]
+    pub seconds_per_unit: BTreeMap<String, f64>,
     /// To open the data.
     pub seconds_to_open: f64,
 }
 
 impl Rate {
-    /// Measures a few steps and batches of everything; takes seconds.
-    ///
-    /// # Errors
-    /// If a model cannot be trained or evaluated.
-    pub fn measure(study: &Study, dataset: &Arc<Dataset>) -> Result<Rate> {
-        let begin = Instant::now();
-        Dataset::open(&study.data, study.data.image_size, 0)?;
-        let seconds_to_open = begin.elapsed().as_secs_f64();
-        let timed = Mutex::new(BTreeMap::new());
-        side_by_side(&vec![None; study.models.len()], &AtomicBool::new(false), |index| {
-            let model = &study.models[index];
-            let loader = Loader::new(
-                dataset.clone(),
-                LoaderConfig {
-                    batch_size: model.train.batch_size,
-                    augment: study.data.augment.clone(),
-                    seed: 0,
-                },
-            )?;
-            let (vit, params) = Vit::init(&model.model, 0)?;
-            let mut trainer = Trainer::new(vit, params, model.train.clone(), 0, u64::MAX);
-            let seconds = time_steps(&mut trainer, &loader)?;
-            let mut timed = timed.lock().unwrap_or_else(PoisonError::into_inner);
-            timed.insert(model.name.clone(), (seconds, trainer));
-            Ok(true)
-        })?;
-        let timed = timed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let subjects = study.arms.iter().map(|arm| {
-            let Trainer { model, learner, .. } = &timed[&arm.model].1;
-            Subject { model, params: (&learner.params).into(), dial: arm.dial.clone() }
-        });
-        let config = TimingConfig { rounds: ROUNDS, ..study.timing };
-        let meter = Meter::open(study.watts_per_core);
-        let costs = cost_in_turn(&subjects.collect::<Vec<_>>(), &dataset.test, &config, &meter)?;
-        let names = study.arms.iter().map(|arm| arm.name.clone());
-        Ok(Rate {
-            date: now(),
-            threads: rayon::current_num_threads(),
-            seconds_per_step: timed
-                .iter()
-                .map(|(name, (seconds, _))| (name.clone(), *seconds))
-                .collect(),
-            seconds_per_image: names.zip(costs.iter().map(|cost| cost.seconds)).collect(),
-            seconds_to_open,
-        })
-    }
-
     /// Seconds that all of `study` takes, its runs beside one another.
-    pub fn seconds(&self, study: &Study, sizes: &Sizes) -> f64 {
+    pub fn seconds<T: Task>(&self, study: &Study<T>, sizes: &Sizes) -> f64 {
         let seeds = study.seeds.len() as f64;
         let trials = study.tuning.as_ref().map_or(0.0, |t| t.lr_peaks.len() as f64 * t.length);
         let training: f64 = study
@@ -95,40 +43,43 @@ impl Rate {
             .iter()
             .map(|model| (seeds + trials) * self.seconds_of_training(study, &model.name, sizes))
             .sum();
-        let images: f64 = self.seconds_per_image.values().sum();
-        let timed = (study.timing.rounds + 1) * study.timing.batch_size;
-        training / self.beside(study) + seeds * images * (sizes.test + timed) as f64
+        let units: f64 = self.seconds_per_unit.values().sum();
+        let read = sizes.test + T::timed_units(study);
+        training / self.beside(study) + seeds * units * read as f64
     }
 
     /// How many runs go on beside one another.
-    fn beside(&self, study: &Study) -> f64 {
+    fn beside<T: Task>(&self, study: &Study<T>) -> f64 {
         self.threads.clamp(1, study.models.len().max(1)) as f64
     }
 
-    /// Seconds of one run beside others, with its looks at the validation images and its final evaluation.
-    pub fn seconds_of_training(&self, study: &Study, model: &str, sizes: &Sizes) -> f64 {
+    /// Seconds of one run beside others, with its looks at the validation data and its final evaluation.
+    pub fn seconds_of_training<T: Task>(
+        &self,
+        study: &Study<T>,
+        model: &str,
+        sizes: &Sizes,
+    ) -> f64 {
         let Ok(described) = study.model(model) else { return 0.0 };
         let steps = described.steps(sizes);
         let looks = steps.div_ceil(
             described.train.validate_every.steps(described.steps_per_epoch(sizes)).max(1),
         );
-        let arms = study.arms_of(model).filter_map(|arm| self.seconds_per_image.get(&arm.name));
+        let arms = study.arms_of(model).filter_map(|arm| self.seconds_per_unit.get(&arm.name));
         // They were measured on all threads.
-        let image = self.beside(study) * arms.copied().fold(0.0, f64::max);
+        let unit = self.beside(study) * arms.copied().fold(0.0, f64::max);
         self.seconds_to_open
             + steps as f64 * self.seconds_per_step.get(model).copied().unwrap_or(0.0)
-            + image * (looks as usize * sizes.validation + sizes.test) as f64
+            + unit * (looks as usize * sizes.validation + sizes.test) as f64
     }
 }
 
-/// Median seconds of a step.
-fn time_steps(trainer: &mut Trainer, loader: &Loader) -> Result<f64> {
+/// Median seconds of `step`, which learns from the batch of an index.
+pub(super) fn time_steps(mut step: impl FnMut(u64) -> Result<Instant>) -> Result<f64> {
     let mut seconds = Vec::new();
-    for step in 0..WARM_UP + STEPS {
-        let batch = loader.batch_at(step)?;
-        let begin = Instant::now();
-        trainer.step(step, &batch)?;
-        if step >= WARM_UP {
+    for index in 0..WARM_UP + STEPS {
+        let begin = step(index)?;
+        if index >= WARM_UP {
             seconds.push(begin.elapsed().as_secs_f64());
         }
         if seconds.iter().sum::<f64>() > SECONDS {
@@ -137,6 +88,22 @@ fn time_steps(trainer: &mut Trainer, loader: &Loader) -> Result<f64> {
     }
     seconds.sort_by(f64::total_cmp);
     Ok(seconds[seconds.len() / 2])
+}
+
+/// What `time` says of each model while it is trained beside others, by name.
+pub(super) fn time_models<T: Task, R: Send>(
+    study: &Study<T>,
+    time: impl Fn(&super::Model<T>) -> Result<R> + Sync,
+) -> Result<BTreeMap<String, R>> {
+    let timed = Mutex::new(BTreeMap::new());
+    side_by_side(&vec![None; study.models.len()], &AtomicBool::new(false), |index| {
+        let model = &study.models[index];
+        let of_model = time(model)?;
+        let mut timed = timed.lock().unwrap_or_else(PoisonError::into_inner);
+        timed.insert(model.name.clone(), of_model);
+        Ok(true)
+    })?;
+    Ok(timed.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The time, in UTC to the second.

@@ -1,17 +1,19 @@
 //! What came out of a study, as a value.
 
 use super::statistics::Interval;
-use super::{Predicted, Trial, Verdict, Weights};
-use crate::eval::{ImageCost, LayerLoad};
+use super::{Images, Predicted, Task, Trial, Verdict, Words};
+use crate::eval::ImageCost;
 use crate::moe::{Capacity, Dial, Group, MoeConfig, Priority, Subset};
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 
 /// All that came out.
 #[derive(Clone, Debug, Serialize)]
-pub struct Results {
+#[serde(bound = "")]
+pub struct Results<T: Task = Images> {
     /// In the study's order.
-    pub arms: Vec<ArmResult>,
+    pub arms: Vec<ArmResult<T>>,
     /// In the study's order.
     pub comparisons: Vec<ComparisonResult>,
     /// Learning rates that were tried.
@@ -20,32 +22,62 @@ pub struct Results {
 
 /// An arm over all seeds.
 #[derive(Clone, Debug, Serialize)]
-pub struct ArmResult {
+#[serde(bound = "")]
+pub struct ArmResult<T: Task = Images> {
     /// Its name.
     pub arm: String,
     /// Its model's name.
     pub model: String,
-    /// How it routed; `None` for a dense model.
+    /// How it routed; `None` for a model without a dial.
     pub routing: Option<ArmRouting>,
-    /// Mean top-1 accuracy, in percent.
-    pub top1_percent: f64,
-    /// Its interval over seeds; `None` for one seed.
-    pub top1_over_seeds: Option<Interval>,
-    /// Share of the choices that found no seat, mean over seeds.
-    pub dropped_share: f64,
-    /// FLOPs of an image, mean over seeds.
-    pub flops_per_image: f64,
-    /// Milliseconds of an image, median over rounds and then over seeds.
+    /// Mean over seeds.
+    #[serde(flatten)]
+    pub score: Score,
+    /// Means over seeds.
+    #[serde(flatten)]
+    pub found: T::Found,
+    /// Milliseconds of an image or a step, median over rounds and then over seeds.
     pub milliseconds: f64,
     /// First and third quartile over rounds, median over seeds.
     pub milliseconds_quartiles: [f64; 2],
-    /// Millijoules of an image, median over seeds.
+    /// Millijoules of an image or a step, median over seeds.
     pub millijoules: f64,
-    /// What it has and an image meets, means over seeds; `None` in studies of before it was asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<Weights>,
     /// One for each seed.
-    pub seeds: Vec<SeedResult>,
+    pub seeds: Vec<SeedResult<T>>,
+}
+
+/// A score under the task's name for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// By which arms are compared.
+    pub value: f64,
+    /// Over seeds; `None` for one seed.
+    pub over_seeds: Option<Interval>,
+    keys: [&'static str; 2],
+    is_mean: bool,
+}
+
+impl Score {
+    /// Of one seed.
+    pub(super) fn of_seed(value: f64, words: &Words) -> Score {
+        Score { value, over_seeds: None, keys: words.keys, is_mean: false }
+    }
+
+    /// Of all seeds.
+    pub(super) fn of_seeds(value: f64, over_seeds: Option<Interval>, words: &Words) -> Score {
+        Score { value, over_seeds, keys: words.keys, is_mean: true }
+    }
+}
+
+impl Serialize for Score {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry(self.keys[0], &self.value)?;
+        if self.is_mean {
+            map.serialize_entry(self.keys[1], &self.over_seeds)?;
+        }
+        map.end()
+    }
 }
 
 /// How a model routes under a dial, resolved.
@@ -83,32 +115,27 @@ impl ArmRouting {
 
 /// An arm for one seed.
 #[derive(Clone, Debug, Serialize)]
-pub struct SeedResult {
+#[serde(bound = "")]
+pub struct SeedResult<T: Task = Images> {
     /// The seed.
     pub seed: u64,
     /// Version and commit of the program that evaluated it.
     pub program: String,
-    /// Test images.
+    /// Test images, or predicted tokens.
     pub n: usize,
-    /// Top-1 accuracy, in percent.
-    pub top1_percent: f64,
+    /// By which arms are compared.
+    #[serde(flatten)]
+    pub score: Score,
     /// Mean task loss.
     pub loss: f64,
-    /// Share of the choices that found no seat.
-    pub dropped_share: f64,
     /// The learning rate of its model.
     pub lr_peak: f64,
     /// Steps that its model had learned for.
     pub step: u64,
-    /// FLOPs of an image.
-    pub flops_per_image: f64,
-    /// What it has and an image meets.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<Weights>,
-    /// What the router of each MoE layer did.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<LayerLoad>,
-    /// Time and energy of an image.
+    /// What is told besides.
+    #[serde(flatten)]
+    pub found: T::Found,
+    /// Time and energy of an image or a step.
     pub cost: ImageCost,
     /// Where the joules come from.
     pub energy_source: String,
@@ -117,28 +144,27 @@ pub struct SeedResult {
 }
 
 /// What is drawn for the interval that decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecidingUnit {
     /// Arms of different models: a claim about training.
     Seeds,
-    /// Arms of the same models: a claim about images that were not seen, by models like these.
-    ImagesAndSeeds,
+    /// Arms of the same models: a claim about test data that were not seen, by models like these.
+    UnitsAndSeeds,
 }
 
 impl DecidingUnit {
     /// For people.
-    pub fn name(self) -> &'static str {
+    pub fn name(self, words: &Words) -> String {
         match self {
-            DecidingUnit::Seeds => "seeds",
-            DecidingUnit::ImagesAndSeeds => "images and seeds",
+            DecidingUnit::Seeds => "seeds".into(),
+            DecidingUnit::UnitsAndSeeds => format!("{} and seeds", words.units),
         }
     }
 }
 
-/// A comparison and what it says. Differences are arm minus baseline, in percentage points of
-/// top-1.
-#[derive(Clone, Debug, Serialize)]
+/// A comparison and what it says. Differences are arm minus baseline, in the task's unit
+/// ([`Words::difference`]).
+#[derive(Clone, Debug)]
 pub struct ComparisonResult {
     /// What was compared.
     pub name: String,
@@ -148,37 +174,59 @@ pub struct ComparisonResult {
     pub baseline: String,
     /// What was expected.
     pub predicted: Predicted,
-    /// Mean over seeds and images.
+    /// Mean over seeds and test data.
     pub difference: f64,
     /// One for each seed.
     pub by_seed: Vec<f64>,
-    /// For training runs that were not made, on these test images; `None` for one seed.
+    /// For training runs that were not made, on these test data; `None` for one seed.
     pub over_seeds: Option<Interval>,
-    /// For images that were not seen, of these models.
-    pub over_images: Option<Interval>,
-    /// Images that are drawn together, because they compete for the same seats in one of the arms.
-    pub images_per_unit: usize,
+    /// For images, or pieces of text, that were not seen, of these models.
+    pub over_units: Option<Interval>,
+    /// Units that are drawn together, because they compete for the same seats in one of the arms.
+    pub drawn_together: usize,
     /// Which interval decides.
     pub unit: DecidingUnit,
     /// The smallest difference that the deciding units would have shown; `None` for one seed.
     pub detectable: Option<f64>,
     /// What follows.
     pub verdict: Verdict,
+    /// How people are told of it.
+    pub words: Words,
+}
+
+impl Serialize for ComparisonResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let units = self.words.units;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", &self.name)?;
+        map.serialize_entry("arm", &self.arm)?;
+        map.serialize_entry("baseline", &self.baseline)?;
+        map.serialize_entry("predicted", &self.predicted)?;
+        map.serialize_entry("difference", &self.difference)?;
+        map.serialize_entry("by_seed", &self.by_seed)?;
+        map.serialize_entry("over_seeds", &self.over_seeds)?;
+        map.serialize_entry(&format!("over_{units}"), &self.over_units)?;
+        map.serialize_entry(&format!("{units}_per_unit"), &self.drawn_together)?;
+        map.serialize_entry("unit", &self.unit.name(&self.words).replace(' ', "_"))?;
+        map.serialize_entry("detectable", &self.detectable)?;
+        map.serialize_entry("verdict", &self.verdict)?;
+        map.end()
+    }
 }
 
 impl ComparisonResult {
-    /// The interval that decides; of images and seeds what holds both intervals.
+    /// The interval that decides; of units and seeds what holds both intervals.
     pub fn deciding(&self) -> Option<Interval> {
         match self.unit {
             DecidingUnit::Seeds => self.over_seeds,
-            DecidingUnit::ImagesAndSeeds => Some(self.over_images?.hull(self.over_seeds?)),
+            DecidingUnit::UnitsAndSeeds => Some(self.over_units?.hull(self.over_seeds?)),
         }
     }
 }
 
-impl Results {
+impl<T: Task> Results<T> {
     /// The arm of that name.
-    pub fn arm(&self, name: &str) -> Option<&ArmResult> {
+    pub fn arm(&self, name: &str) -> Option<&ArmResult<T>> {
         self.arms.iter().find(|arm| arm.arm == name)
     }
 

@@ -1,13 +1,10 @@
 //! How much data and how many steps a study has.
 
-use super::{Model, Study};
-use crate::Result;
-use crate::data::{DataConfig, Dataset};
+use super::{Model, Task};
 use crate::train::{Span, TrainConfig};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
-/// Images of each split.
+/// Images of each split, or tokens to predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sizes {
@@ -19,51 +16,15 @@ pub struct Sizes {
     pub test: usize,
 }
 
-impl Sizes {
-    /// Those of an open data set.
-    pub fn of(dataset: &Dataset) -> Sizes {
-        Sizes {
-            train: dataset.train.len(),
-            validation: dataset.validation.len(),
-            test: dataset.test.len(),
-        }
-    }
-
-    /// Those that `data` leaves.
-    pub(super) fn limited(mut self, data: &DataConfig) -> Sizes {
-        self.train = self.train.min(data.max_train_images.unwrap_or(usize::MAX));
-        self.test = self.test.min(data.max_test_images.unwrap_or(usize::MAX));
-        self
-    }
-}
-
-impl Model {
-    /// Steps of a pass over the training images.
+impl<T: Task> Model<T> {
+    /// Steps of a pass over the training data.
     pub fn steps_per_epoch(&self, sizes: &Sizes) -> u64 {
-        (sizes.train / self.train.batch_size.max(1)) as u64
+        T::steps_per_epoch(self, sizes)
     }
 
     /// Steps of a run.
     pub fn steps(&self, sizes: &Sizes) -> u64 {
         self.train.length.steps(self.steps_per_epoch(sizes))
-    }
-}
-
-impl Study {
-    /// Opens the data as the first seed splits them, and takes over what they decide about the
-    /// models.
-    ///
-    /// # Errors
-    /// If the data cannot be used.
-    pub fn open_data(&mut self) -> Result<Arc<Dataset>> {
-        let seed = self.seeds.first().copied().unwrap_or(0);
-        let dataset = Arc::new(Dataset::open(&self.data, self.data.image_size, seed)?);
-        for model in &mut self.models {
-            model.model.image_size = dataset.image_size;
-            model.model.channels = dataset.channels;
-            model.model.num_classes = Some(dataset.class_names.len());
-        }
-        Ok(dataset)
     }
 }
 

@@ -1,13 +1,11 @@
 //! What came out, for people: one page of Markdown.
 
 use super::budget::told;
-use super::command_line::{eval_command, study_command, train_command};
-use super::results::{ArmResult, ComparisonResult, DecidingUnit, Results};
+use super::command_line::{eval_command, study_command};
+use super::results::{ComparisonResult, DecidingUnit, Results};
 use super::statistics::{CONFIDENCE, Interval, POWER, RESAMPLES};
-use super::taught::teach;
-use super::{Folder, MAX_FLOPS_GAP, Plan, Study, Weights};
+use super::{Folder, MAX_FLOPS_GAP, MAX_PARAMS_GAP, Matched, Plan, Study, Task, TrainingCost};
 use crate::Result;
-use crate::eval::LayerLoad;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -15,7 +13,11 @@ use std::fmt::Write as _;
 ///
 /// # Errors
 /// If a configuration is not expressible as a command.
-pub(super) fn summary(plan: &Plan, folder: &Folder, results: &Results) -> Result<String> {
+pub(super) fn summary<T: Task>(
+    plan: &Plan<T>,
+    folder: &Folder,
+    results: &Results<T>,
+) -> Result<String> {
     let mut page = String::new();
     let study = &plan.study;
     line(&mut page, &format!("# {}: {}\n", study.name, study.question));
@@ -25,14 +27,13 @@ pub(super) fn summary(plan: &Plan, folder: &Folder, results: &Results) -> Result
     answers(&mut page, results);
     what_was_run(&mut page, plan, results)?;
     arms(&mut page, results);
-    weights(&mut page, results);
-    layers(&mut page, results);
+    page.push_str(&T::sections(results));
     how_to_read(&mut page, study, results);
     commands(&mut page, plan, folder, results)?;
     Ok(page)
 }
 
-fn line(page: &mut String, text: &str) {
+pub(super) fn line(page: &mut String, text: &str) {
     page.push_str(text);
     page.push('\n');
 }
@@ -43,7 +44,7 @@ fn one_or_more(values: impl Iterator<Item = impl ToString>) -> String {
     different.into_iter().collect::<Vec<_>>().join(" or ")
 }
 
-impl Plan {
+impl<T: Task> Plan<T> {
     /// That the study is run smaller than described, and in what; `None` if it is not.
     pub fn smaller(&self) -> Option<String> {
         let budget = told(self.request.budget_seconds? as f64);
@@ -53,93 +54,122 @@ impl Plan {
     }
 }
 
-fn in_brackets(interval: Option<Interval>) -> String {
-    interval.map_or("–".into(), |Interval { low, high }| format!("[{low:.2}, {high:.2}]"))
+fn in_brackets(interval: Option<Interval>, digits: usize) -> String {
+    interval
+        .map_or("–".into(), |Interval { low, high }| format!("[{low:.digits$}, {high:.digits$}]"))
 }
 
-fn answers(page: &mut String, results: &Results) {
+fn answers<T: Task>(page: &mut String, results: &Results<T>) {
+    let words = T::WORDS;
+    let (digits, [unit, in_full, _]) = (words.digits, words.difference);
     line(page, "## Answers\n");
     line(
         page,
         &format!(
-            "Differences of top-1 accuracy, arm minus baseline, in percentage points with {} % \
-             bootstrap intervals; the verdict is that of the interval over the deciding unit.\n",
+            "Differences in {in_full}, arm minus baseline, with {} % bootstrap intervals; the verdict is \
+             that of the interval over the deciding unit.\n",
             100.0 * CONFIDENCE
         ),
     );
     line(
         page,
-        "| comparison | predicted | difference | over images | over seeds | decides | smallest \
-         detectable | verdict |\n| --- | --- | --- | --- | --- | --- | --- | --- |",
+        &format!(
+            "| comparison | predicted | difference | over {} | over seeds | decides | smallest detectable | \
+             verdict |\n| --- | --- | --- | --- | --- | --- | --- | --- |",
+            words.units
+        ),
     );
     for found in &results.comparisons {
-        let ComparisonResult { name, predicted, difference, unit, verdict, .. } = found;
-        let (images, seeds) = (in_brackets(found.over_images), in_brackets(found.over_seeds));
-        let detectable = found.detectable.map_or("–".into(), |points| format!("{points:.2}"));
+        let ComparisonResult { name, predicted, difference, unit: decides, verdict, .. } = found;
+        let [units, seeds] =
+            [found.over_units, found.over_seeds].map(|interval| in_brackets(interval, digits));
+        let detectable = found.detectable.map_or("–".into(), |least| format!("{least:.digits$}"));
         line(
             page,
             &format!(
-                "| {name} | {predicted} | {difference:+.2} | {images} | {seeds} | {} | {detectable} | \
-                 {verdict} |",
-                unit.name()
+                "| {name} | {} | {difference:+.digits$} | {units} | {seeds} | {} | {detectable} | {verdict} |",
+                predicted.told(unit),
+                decides.name(&words)
             ),
         );
     }
-    for (name, picture) in [
-        ("differences", "differences.svg"),
-        ("accuracy against computation", "accuracy-flops.svg"),
-        ("accuracy against time", "accuracy-time.svg"),
-        ("accuracy against energy", "accuracy-energy.svg"),
-    ] {
-        line(page, &format!("\n![{name}]({picture})"));
+    line(page, "\n![differences](differences.svg)");
+    for axis in T::axes() {
+        line(page, &format!("\n![{}]({})", axis.name(&words), axis.file(&words)));
     }
     line(page, "");
 }
 
-fn what_was_run(page: &mut String, plan: &Plan, results: &Results) -> Result<()> {
+fn what_was_run<T: Task>(page: &mut String, plan: &Plan<T>, results: &Results<T>) -> Result<()> {
     let Plan { study, sizes, training, .. } = plan;
+    let words = T::WORDS;
     line(page, "## What was run\n");
     let mut item = |text: String| line(page, &format!("- {text}"));
     item(format!("Predictions written {} by {}, before the first run.", plan.date, plan.program));
     item(format!(
-        "Data `{}`: {} training, {} validation, {} test images. Seeds {:?}.",
-        study.data.source, sizes.train, sizes.validation, sizes.test, study.seeds
+        "Data `{}`: {} training, {} validation, {} test {}. Seeds {:?}.",
+        T::source(&study.data),
+        sizes.train,
+        sizes.validation,
+        sizes.test,
+        words.data,
+        study.seeds
     ));
     for cost in training {
+        let batch = study.model(&cost.model)?.train.batch_size;
         item(format!(
-            "Model `{}`: {} steps of {} images, {:.4e} training FLOPs by the cost model.",
+            "Model `{}`: {} steps of {batch} {}, {:.4e} training FLOPs by the cost model{}.",
             cost.model,
             cost.steps,
-            study.model(&cost.model)?.train.batch_size,
-            cost.flops
+            words.batch,
+            cost.flops,
+            cost.params.map_or(String::new(), |params| format!(", {params} parameters"))
         ));
     }
     if training.len() > 1 {
-        item(format!(
-            "Models of a seed see the same images in the same order and start with equal weights \
-             wherever they share a parameter's name and shape; their training FLOPs, in balanced \
-             routing and without transport plans, are equal to {} %.",
-            100.0 * MAX_FLOPS_GAP
-        ));
+        item(matched::<T>(training));
     }
     line(page, &tuning(study, results));
     let mut item = |text: String| line(page, &format!("- {text}"));
     let seeds = || results.arms.iter().flat_map(|arm| &arm.seeds);
     item(format!("Evaluated by {}.", one_or_more(seeds().map(|seed| &seed.program))));
     item(format!(
-        "Time: median over {} rounds in which all arms took turns on the same batches of {} images, {} \
-         threads, decoding not counted. Energy: {}.",
-        study.timing.rounds,
-        study.timing.batch_size,
-        one_or_more(seeds().map(|seed| seed.threads)),
+        "{} Energy: {}.",
+        T::timing(study, &one_or_more(seeds().map(|seed| seed.threads))),
         results.energy_source()
     ));
     line(page, "");
     Ok(())
 }
 
+/// What models have in common.
+fn matched<T: Task>(training: &[TrainingCost]) -> String {
+    let data = T::WORDS.data;
+    let same = format!(
+        "Models of a seed see the same {data} in the same order and start with equal weights wherever they \
+         share a parameter's name and shape; their"
+    );
+    match T::MATCHED {
+        Matched::TrainingFlops => format!(
+            "{same} training FLOPs, in balanced routing and without transport plans, are equal to {} %.",
+            100.0 * MAX_FLOPS_GAP
+        ),
+        Matched::Parameters => {
+            let flops = || training.iter().map(|cost| cost.flops);
+            let (least, most) =
+                (flops().fold(f64::INFINITY, f64::min), flops().fold(0.0, f64::max));
+            format!(
+                "{same} parameters are equal to {} %, and their steps; the FLOPs of their training are not \
+                 (the costliest has {:.2} times those of the cheapest).",
+                100.0 * MAX_PARAMS_GAP,
+                most / least
+            )
+        }
+    }
+}
+
 /// How learning rates came about, as items.
-fn tuning(study: &Study, results: &Results) -> String {
+fn tuning<T: Task>(study: &Study<T>, results: &Results<T>) -> String {
     let Some(tuning) = &study.tuning else { return "- No setting was tuned.".into() };
     let mut items = vec![format!(
         "- Learning rates: each model had one trial for each of {:?} at {} of the length with seed {}, \
@@ -147,143 +177,65 @@ fn tuning(study: &Study, results: &Results) -> String {
         tuning.lr_peaks, tuning.length, tuning.seed
     )];
     items.extend(results.trials.iter().map(|trial| {
+        let top1 = trial.validation_top1;
         format!(
-            "- Trial of `{}` at {}: validation top-1 {:.2} %, loss {:.4}.",
+            "- Trial of `{}` at {}: validation {}loss {:.4}.",
             trial.model,
             trial.lr_peak,
-            100.0 * trial.validation_top1,
+            top1.map_or(String::new(), |top1| format!("top-1 {:.2} %, ", 100.0 * top1)),
             trial.validation_loss
         )
     }));
     items.join("\n")
 }
 
-fn arms(page: &mut String, results: &Results) {
+fn arms<T: Task>(page: &mut String, results: &Results<T>) {
+    let (words, columns) = (T::WORDS, T::columns());
+    let digits = words.digits;
     line(page, "## Arms\n");
     line(
         page,
         "Means over seeds; time and energy medians over seeds. Each seed is a line of `arms.csv`.\n",
     );
-    line(
-        page,
-        "| arm | top-1 % | over seeds | dropped % | MFLOP/image | ms/image | mJ/image |\n\
-         | --- | --- | --- | --- | --- | --- | --- |",
-    );
+    let mut headings = vec!["arm", words.heading, "over seeds"];
+    headings.extend(columns.iter().map(|(heading, _)| *heading));
+    line(page, &format!("| {} |\n|{}", headings.join(" | "), " --- |".repeat(headings.len())));
     for arm in &results.arms {
-        let ArmResult { top1_percent, flops_per_image, milliseconds, millijoules, .. } = arm;
-        let over_seeds = in_brackets(arm.top1_over_seeds);
-        line(
-            page,
-            &format!(
-                "| `{}` | {top1_percent:.2} | {over_seeds} | {:.1} | {:.2} | {milliseconds:.3} | \
-                 {millijoules:.2} |",
-                arm.arm,
-                100.0 * arm.dropped_share,
-                flops_per_image / 1e6,
-            ),
-        );
+        let mut row = vec![
+            format!("`{}`", arm.arm),
+            format!("{:.digits$}", arm.score.value),
+            in_brackets(arm.score.over_seeds, digits),
+        ];
+        row.extend(columns.iter().map(|(_, value)| value(arm)));
+        line(page, &format!("| {} |", row.join(" | ")));
     }
     line(page, "");
 }
 
-/// What models have, and how much of it an image meets: where an arm has experts.
-fn weights(page: &mut String, results: &Results) {
-    let told: Vec<_> =
-        results.arms.iter().filter_map(|arm| Some((&*arm.arm, arm.weights?))).collect();
-    if told.iter().all(|(_, weights)| weights.experts_per_image == 0.0) {
-        return;
-    }
-    line(page, "## Experts\n");
-    line(
-        page,
-        "Means over seeds, and over MoE layers. An image meets the experts that at least one of its tokens \
-         goes to; no test image meets a dead one.\n",
-    );
-    line(
-        page,
-        "| arm | parameters | an image meets | experts an image | dead | load variation | router top-1 % |\n\
-         | --- | --- | --- | --- | --- | --- | --- |",
-    );
-    for (arm, weights) in told {
-        let Weights { params, touched_params, experts_per_image, .. } = weights;
-        let router =
-            weights.router_top1.map_or("–".into(), |top1| format!("{:.1}", 100.0 * top1));
-        line(
-            page,
-            &format!(
-                "| `{arm}` | {params:.0} | {touched_params:.0} | {experts_per_image:.2} | {:.1} | {:.2} | \
-                 {router} |",
-                weights.dead_experts, weights.load_variation
-            ),
-        );
-    }
-    line(page, "");
-}
-
-/// What the router of each layer did: where one was asked.
-fn layers(page: &mut String, results: &Results) {
-    let told: Vec<_> =
-        results.arms.iter().filter(|arm| arm.seeds.iter().any(|s| !s.layers.is_empty())).collect();
-    if told.is_empty() {
-        return;
-    }
-    line(page, "## Routers, layer by layer\n");
-    line(
-        page,
-        "Means over seeds, on the test images. Load variation: standard deviation of the experts' loads \
-         over their mean. Entropy: of a token's gates, in nats (of an image's, where images are routed; over slots in Soft \
-         MoE).\n",
-    );
-    line(
-        page,
-        "| arm | block | load variation | dropped % | entropy | dead |\n| --- | --- | --- | --- | --- | --- |",
-    );
-    for arm in told {
-        let layers = arm.seeds.first().map_or(0, |seed| seed.layers.len());
-        for index in 0..layers {
-            let of_seeds: Vec<_> =
-                arm.seeds.iter().filter_map(|seed| seed.layers.get(index)).collect();
-            let mean = |value: fn(&LayerLoad) -> f64| {
-                of_seeds.iter().map(|layer| value(layer)).sum::<f64>() / of_seeds.len() as f64
-            };
-            line(
-                page,
-                &format!(
-                    "| `{}` | {} | {:.2} | {:.1} | {:.2} | {:.1} |",
-                    arm.arm,
-                    of_seeds.first().map_or(0, |layer| layer.block),
-                    mean(|layer| layer.load_variation),
-                    100.0 * mean(|layer| layer.dropped_share),
-                    mean(|layer| layer.entropy),
-                    mean(|layer| layer.asked.iter().filter(|asked| **asked == 0).count() as f64)
-                ),
-            );
-        }
-    }
-    line(page, "");
-}
-
-fn how_to_read(page: &mut String, study: &Study, results: &Results) {
+fn how_to_read<T: Task>(page: &mut String, study: &Study<T>, results: &Results<T>) {
+    let words = T::WORDS;
     line(page, "## How to read the intervals\n");
     let mut item = |text: String| line(page, &format!("- {text}"));
-    let units: BTreeSet<_> = results.comparisons.iter().map(|found| found.unit.name()).collect();
-    if units.contains(DecidingUnit::ImagesAndSeeds.name()) {
-        let of_images =
-            results.comparisons.iter().filter(|c| c.unit == DecidingUnit::ImagesAndSeeds);
-        let together = one_or_more(of_images.map(|found| found.images_per_unit));
+    let of_unit = |unit| results.comparisons.iter().filter(move |found| found.unit == unit);
+    let both = DecidingUnit::UnitsAndSeeds;
+    if of_unit(both).next().is_some() {
+        let together = one_or_more(of_unit(both).map(|found| found.drawn_together));
         item(format!(
-            "Unit `images and seeds`: both arms are the same trained models. Over images, differences are \
-             averaged over the {} seeds for each image, and images that compete for seats are drawn \
-             together, {} at a time; over seeds, a seed is drawn whole. What holds both intervals \
+            "Unit `{}`: both arms are the same trained models. Over {units}, differences are averaged over \
+             the {} seeds for each, and {}; over seeds, a seed is drawn whole. What holds both intervals \
              decides.",
+            both.name(&words),
             study.seeds.len(),
-            together
+            words.drawn.replace("{}", &together),
+            units = words.units,
         ));
     }
-    if units.contains(DecidingUnit::Seeds.name()) {
-        item("Unit `seeds`: the arms were trained apart, so the claim is about training runs that were \
-              not made, on these test images. One difference for each seed."
-            .into());
+    if of_unit(DecidingUnit::Seeds).next().is_some() {
+        item(format!(
+            "Unit `seeds`: the arms were trained apart, so the claim is about training runs that were not \
+             made, on these test {}. One difference for each seed.",
+            words.data
+        ));
     }
     item(format!(
         "Intervals are of the percentile bootstrap of paired differences, {RESAMPLES} resamples, \
@@ -308,28 +260,32 @@ fn how_to_read(page: &mut String, study: &Study, results: &Results) {
     line(page, "");
 }
 
-fn commands(page: &mut String, plan: &Plan, folder: &Folder, results: &Results) -> Result<()> {
+fn commands<T: Task>(
+    page: &mut String,
+    plan: &Plan<T>,
+    folder: &Folder,
+    results: &Results<T>,
+) -> Result<()> {
     line(page, "## Commands\n\n```sh");
     line(page, &study_command(plan, folder));
     line(page, "\n# Each run alone: the same bits.");
     let study = &plan.study;
     for model in &study.models {
-        for config in study.trial_configs(model) {
-            let out = folder.trial_run(&model.name, config.train.schedule.lr_peak);
-            line(page, &train_command(&config, &out)?);
+        for (lr_peak, config) in study.trial_configs(model) {
+            line(page, &T::train_command(&config, &folder.trial_run(&model.name, lr_peak))?);
         }
         let arm = results.arms.iter().find(|arm| arm.model == model.name);
         for seed in arm.iter().flat_map(|arm| &arm.seeds) {
             let config = study.seeded_config(model, seed.seed, seed.lr_peak);
-            let config = teach(config, folder.groups(&model.name, seed.seed)?.as_ref());
-            line(page, &train_command(&config, &folder.run(&model.name, seed.seed))?);
+            let config = T::taught(config, folder, &model.name, seed.seed)?;
+            line(page, &T::train_command(&config, &folder.run(&model.name, seed.seed))?);
         }
     }
     let first = study.seeds.first().copied().unwrap_or(0);
     let _ = writeln!(page, "\n# Each arm of seed {first}; other seeds have other folders.");
     for arm in &results.arms {
         let run = folder.run(&arm.model, first);
-        line(page, &eval_command(plan, &run, arm.routing.as_ref()));
+        line(page, &eval_command(&run, &T::eval_flags(study, arm)));
     }
     line(page, "```");
     Ok(())

@@ -2,15 +2,19 @@
 
 use super::results::{ArmResult, ArmRouting, ComparisonResult, SeedResult};
 use super::statistics::Interval;
+use super::{Task, Words};
 use crate::{Error, Result};
-use serde::Serialize;
+
+/// Columns of a dial.
+const DIAL: [&str; 4] = ["selected_experts", "capacity", "priority", "group"];
 
 /// A line for each arm and seed.
 ///
 /// # Errors
 /// Never: it is written into memory.
-pub(super) fn arms_csv(arms: &[ArmResult]) -> Result<String> {
-    csv(arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| ArmLine::of(arm, seed))))
+pub(super) fn arms_csv<T: Task>(arms: &[ArmResult<T>]) -> Result<String> {
+    let lines = arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| line(arm, seed)));
+    table(lines)
 }
 
 /// A line for each comparison.
@@ -18,124 +22,87 @@ pub(super) fn arms_csv(arms: &[ArmResult]) -> Result<String> {
 /// # Errors
 /// As of [`arms_csv`].
 pub(super) fn comparisons_csv(comparisons: &[ComparisonResult]) -> Result<String> {
-    csv(comparisons.iter().map(ComparisonLine::of))
+    table(comparisons.iter().map(comparison_line))
 }
 
-/// Lines with a header.
-pub(super) fn csv(lines: impl Iterator<Item = impl Serialize>) -> Result<String> {
-    let refused = |got: String| Error::Argument { op: "csv", expected: "a table".into(), got };
+/// Lines of names and values, the same names in each.
+fn table(lines: impl Iterator<Item = Vec<(String, String)>>) -> Result<String> {
+    let refused = |error: csv::Error| Error::Argument {
+        op: "csv",
+        expected: "a table".into(),
+        got: error.to_string(),
+    };
     let mut writer = csv::Writer::from_writer(Vec::new());
-    for line in lines {
-        writer.serialize(line).map_err(|error| refused(error.to_string()))?;
+    for (index, line) in lines.enumerate() {
+        let (names, values): (Vec<_>, Vec<_>) = line.into_iter().unzip();
+        if index == 0 {
+            writer.write_record(names).map_err(refused)?;
+        }
+        writer.write_record(values).map_err(refused)?;
     }
-    let bytes = writer.into_inner().map_err(|error| refused(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| refused(error.to_string()))
+    let bytes = writer.into_inner().map_err(|error| refused(error.into_error().into()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-#[derive(Serialize)]
-struct ArmLine<'a> {
-    arm: &'a str,
-    model: &'a str,
-    seed: u64,
-    selected_experts: String,
-    capacity: String,
-    priority: String,
-    group: String,
-    n: usize,
-    top1_percent: f64,
-    loss: f64,
-    dropped_share: f64,
-    lr_peak: f64,
-    step: u64,
-    flops_per_image: f64,
-    params: Option<f64>,
-    touched_params: Option<f64>,
-    experts_per_image: Option<f64>,
-    dead_experts: Option<f64>,
-    load_variation: Option<f64>,
-    router_top1: Option<f64>,
-    seconds_per_image: f64,
-    seconds_first_quartile: f64,
-    seconds_third_quartile: f64,
-    threads: usize,
-    joules_per_image: f64,
-    energy_source: &'a str,
-    program: &'a str,
-}
-
-impl<'a> ArmLine<'a> {
-    fn of(arm: &'a ArmResult, seed: &'a SeedResult) -> ArmLine<'a> {
+fn line<T: Task>(arm: &ArmResult<T>, seed: &SeedResult<T>) -> Vec<(String, String)> {
+    let mut line = Line::default();
+    line.push("arm", &arm.arm);
+    line.push("model", &arm.model);
+    line.push("seed", &seed.seed);
+    if T::HAS_DIAL {
         let routing = arm.routing.as_ref().map(ArmRouting::words).unwrap_or_default();
-        let [selected_experts, capacity, priority, group] = routing;
-        ArmLine {
-            arm: &arm.arm,
-            model: &arm.model,
-            seed: seed.seed,
-            selected_experts,
-            capacity,
-            priority,
-            group,
-            n: seed.n,
-            top1_percent: seed.top1_percent,
-            loss: seed.loss,
-            dropped_share: seed.dropped_share,
-            lr_peak: seed.lr_peak,
-            step: seed.step,
-            flops_per_image: seed.flops_per_image,
-            params: seed.weights.map(|w| w.params),
-            touched_params: seed.weights.map(|w| w.touched_params),
-            experts_per_image: seed.weights.map(|w| w.experts_per_image),
-            dead_experts: seed.weights.map(|w| w.dead_experts),
-            load_variation: seed.weights.map(|w| w.load_variation),
-            router_top1: seed.weights.and_then(|w| w.router_top1),
-            seconds_per_image: seed.cost.seconds,
-            seconds_first_quartile: seed.cost.seconds_quartiles[0],
-            seconds_third_quartile: seed.cost.seconds_quartiles[1],
-            threads: seed.threads,
-            joules_per_image: seed.cost.joules,
-            energy_source: &seed.energy_source,
-            program: &seed.program,
-        }
+        DIAL.iter().zip(routing).for_each(|(name, word)| line.push(name, &word));
     }
+    line.push("n", &seed.n);
+    line.push(T::WORDS.keys[0], &seed.score.value);
+    line.push("loss", &seed.loss);
+    line.push("lr_peak", &seed.lr_peak);
+    line.push("step", &seed.step);
+    T::cells(seed).into_iter().for_each(|(name, value)| line.push(name, &value));
+    let timed = T::WORDS.timed;
+    line.push(&format!("seconds_per_{timed}"), &seed.cost.seconds);
+    line.push("seconds_first_quartile", &seed.cost.seconds_quartiles[0]);
+    line.push("seconds_third_quartile", &seed.cost.seconds_quartiles[1]);
+    line.push("threads", &seed.threads);
+    line.push(&format!("joules_per_{timed}"), &seed.cost.joules);
+    line.push("energy_source", &seed.energy_source);
+    line.push("program", &seed.program);
+    line.0
 }
 
-#[derive(Serialize)]
-struct ComparisonLine<'a> {
-    name: &'a str,
-    arm: &'a str,
-    baseline: &'a str,
-    predicted: String,
-    difference_points: f64,
-    unit: &'static str,
-    low: Option<f64>,
-    high: Option<f64>,
-    over_seeds_low: Option<f64>,
-    over_seeds_high: Option<f64>,
-    over_images_low: Option<f64>,
-    over_images_high: Option<f64>,
-    detectable_points: Option<f64>,
-    verdict: String,
+fn comparison_line(found: &ComparisonResult) -> Vec<(String, String)> {
+    let Words { units, difference: [unit, _, key], .. } = found.words;
+    let mut line = Line::default();
+    line.push("name", &found.name);
+    line.push("arm", &found.arm);
+    line.push("baseline", &found.baseline);
+    line.push("predicted", &found.predicted.told(unit));
+    line.push(&format!("difference_{key}"), &found.difference);
+    line.push("unit", &found.unit.name(&found.words));
+    line.interval("", found.deciding());
+    line.interval("over_seeds_", found.over_seeds);
+    line.interval(&format!("over_{units}_"), found.over_units);
+    line.push(&format!("detectable_{key}"), &optional(found.detectable));
+    line.push("verdict", &found.verdict);
+    line.0
 }
 
-impl<'a> ComparisonLine<'a> {
-    fn of(found: &'a ComparisonResult) -> ComparisonLine<'a> {
-        let low = |interval: Option<Interval>| interval.map(|interval| interval.low);
-        let high = |interval: Option<Interval>| interval.map(|interval| interval.high);
-        ComparisonLine {
-            name: &found.name,
-            arm: &found.arm,
-            baseline: &found.baseline,
-            predicted: found.predicted.to_string(),
-            difference_points: found.difference,
-            unit: found.unit.name(),
-            low: low(found.deciding()),
-            high: high(found.deciding()),
-            over_seeds_low: low(found.over_seeds),
-            over_seeds_high: high(found.over_seeds),
-            over_images_low: low(found.over_images),
-            over_images_high: high(found.over_images),
-            detectable_points: found.detectable,
-            verdict: found.verdict.to_string(),
-        }
+/// A number where there is one.
+pub(super) fn optional(value: Option<f64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// Names and values of a line.
+#[derive(Default)]
+struct Line(Vec<(String, String)>);
+
+impl Line {
+    fn push(&mut self, name: &str, value: &dyn ToString) {
+        self.0.push((name.to_string(), value.to_string()));
+    }
+
+    fn interval(&mut self, prefix: &str, interval: Option<Interval>) {
+        self.push(&format!("{prefix}low"), &optional(interval.map(|interval| interval.low)));
+        self.push(&format!("{prefix}high"), &optional(interval.map(|interval| interval.high)));
     }
 }

@@ -9,7 +9,7 @@ use sparsely_tensor::{Pool, Slab, Tape};
 const TOLERANCE: f32 = 1e-5;
 
 /// Logits `[B, L, V]` of whole blocks of text, each with the memory of those before, and that memory.
-fn whole(
+pub(crate) fn whole(
     model: &LanguageModel,
     params: &Slab,
     (ids, batch): (&[u32], usize),
@@ -33,7 +33,7 @@ fn whole(
 }
 
 /// The same in steps of these lengths, the last repeated.
-fn in_steps(
+pub(crate) fn in_steps(
     model: &LanguageModel,
     params: &Slab,
     (ids, batch): (&[u32], usize),
@@ -58,7 +58,7 @@ fn in_steps(
     logits.concat()
 }
 
-fn assert_near(what: &str, ours: &[f32], whole: &[f32]) {
+pub(crate) fn assert_near(what: &str, ours: &[f32], whole: &[f32]) {
     assert_eq!(ours.len(), whole.len(), "{what}");
     let distance = |(a, b): (&f32, &f32)| (a - b).abs();
     let worst = ours.iter().zip(whole).map(distance).fold(0.0, f32::max);

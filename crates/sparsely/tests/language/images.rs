@@ -48,6 +48,13 @@ fn settings_are_set_one_by_one_and_checked() {
     let set = sparsely::config::overlay::apply_set(&run, &sets).unwrap().model;
     let attention = set.attention.unwrap();
     assert_eq!((attention.num_experts, attention.heads, attention.num_selected), (3, 1, 2));
+    let refused =
+        sparsely::config::overlay::apply_set(&run, &["model.attention.context={}".into()]);
+    assert_eq!(
+        refused.err().unwrap().to_string(),
+        "invalid configuration: unknown setting `model.attention.context`; there are `heads`, `head_width`, \
+         `num_experts`, `num_selected`, `experts`, `shared_router`, `gate`, `expert_dropout`"
+    );
     let mut wrong = config();
     wrong.attention.as_mut().unwrap().num_selected = 5;
     assert_eq!(

@@ -1,8 +1,8 @@
 //! Small models of every kind.
 
 use sparsely::attention::{
-    AttentionConfig, DenseAttentionConfig, ExpertProjections, HeadGate, MoaConfig, MoaGate,
-    RelativePositions, SwitchHeadConfig,
+    AttentionConfig, DenseAttentionConfig, ExpertProjections, GateContext, HeadGate, MoaConfig,
+    MoaGate, RelativePositions, SwitchHeadConfig,
 };
 use sparsely::model::language::{
     BlockException, DenseMlpConfig, LanguageConfig, LanguageMoeConfig, MlpConfig,
@@ -39,6 +39,18 @@ fn switch_head(change: impl FnOnce(&mut SwitchHeadConfig)) -> AttentionConfig {
         SwitchHeadConfig { heads: 2, head_width: 6, num_experts: 3, ..SwitchHeadConfig::default() };
     change(&mut config);
     AttentionConfig::SwitchHead(config)
+}
+
+/// Three blocks, so that what one with a context gives is read too.
+fn with_context(
+    context: GateContext,
+    change: impl FnOnce(&mut SwitchHeadConfig),
+) -> LanguageConfig {
+    let attention = switch_head(|config| {
+        config.context = Some(context);
+        change(config);
+    });
+    LanguageConfig { depth: 3, ..base(attention, mlp()) }
 }
 
 fn dense(positions: RelativePositions) -> AttentionConfig {
@@ -121,6 +133,49 @@ pub(crate) fn all() -> Vec<(&'static str, LanguageConfig)> {
         (
             "one expert",
             base(switch_head(|config| (config.num_experts, config.num_selected) = (1, 1)), mlp()),
+        ),
+        (
+            "balanced heads",
+            base(
+                switch_head(|config| {
+                    (config.bias_rate, config.entropy_weight) = (1e-3, 1e-3);
+                    config.expert_dropout = 0.1;
+                }),
+                mlp(),
+            ),
+        ),
+        ("gates with a context", with_context(GateContext::default(), |_| {})),
+        (
+            "gates with a short memory of a small context",
+            LanguageConfig {
+                memory: 2,
+                ..with_context(GateContext { stop_gradient: true, width: Some(3) }, |config| {
+                    config.shared_router = true;
+                })
+            },
+        ),
+        (
+            "gates everywhere with a context, rotary, without memory",
+            LanguageConfig {
+                memory: 0,
+                ..with_context(GateContext { stop_gradient: false, width: Some(3) }, |config| {
+                    config.positions = rope;
+                    config.experts = on(true, true, true, true);
+                    config.gate = HeadGate::SoftmaxOfSelected;
+                    config.bias_rate = 1e-3;
+                })
+            },
+        ),
+        (
+            "gates with a context of dense attention",
+            LanguageConfig {
+                exceptions: vec![BlockException {
+                    blocks: vec![0],
+                    attention: Some(dense(xl)),
+                    mlp: None,
+                }],
+                ..with_context(GateContext::default(), |_| {})
+            },
         ),
         ("moa softmax", base(moa(MoaGate::Softmax, xl), mlp())),
         ("moa sigmoid rope", base(moa(MoaGate::Sigmoid, rope), mlp())),

@@ -48,6 +48,27 @@ fn tokens_and_memories_that_do_not_fit() {
 }
 
 #[test]
+fn a_memory_without_the_contexts_that_routers_read() {
+    let (model, params) = LanguageModel::init(&config("gates with a context"), 0).unwrap();
+    let pool = Pool::new();
+    let tape = Tape::inference(&params, &pool);
+    let forward = |memory: Option<&Memory>| {
+        model.forward(&tape, Tokens::one(&[1, 2]), memory, &mut Mode::Eval)
+    };
+    let mut memory = forward(None).unwrap().memory.unwrap();
+    // The first block reads none.
+    let lengths: Vec<usize> = memory.contexts.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [0, 2 * 20, 2 * 20]);
+    assert!(forward(Some(&memory)).is_ok());
+    memory.contexts[1].clear();
+    says(
+        forward(Some(&memory)),
+        "memory of a language model: expected the memory of 1 sequences in 3 blocks of width 20, with the \
+         contexts of 2, at most 6 tokens, got 1 sequences, 3 blocks, 2 tokens",
+    );
+}
+
+#[test]
 fn a_model_without_memory_ends_with_its_context() {
     let (model, params) = LanguageModel::init(&config("rope without memory"), 0).unwrap();
     let pool = Pool::new();

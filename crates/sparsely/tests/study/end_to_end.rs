@@ -3,7 +3,7 @@
 use crate::tiny;
 use sparsely::checkpoint::RunFolder;
 use sparsely::study::{
-    DecidingUnit, Folder, Observer, Plan, Reading, Request, Stage, execute, report,
+    DecidingUnit, Folder, Observer, Plan, Reading, Request, Stage, Study, Task, execute, report,
 };
 use sparsely::train::{self, RunConfig, StepReport};
 use std::fs;
@@ -44,10 +44,26 @@ impl Impatient<'_> {
 }
 
 /// Executes; whether it came to the end.
-fn go(plan: &Plan, folder: &Folder, patience: usize) -> bool {
+pub(crate) fn go<T: Task>(plan: &Plan<T>, folder: &Folder, patience: usize) -> bool {
     let stop = AtomicBool::new(false);
     let observer = Impatient { stop: &stop, patience: patience.into() };
     execute(plan, folder, "test", &stop, &observer).unwrap()
+}
+
+/// Executes piece after piece, each with the plan that lies on disk, as another process would, and each a little
+/// longer; how often it was stopped.
+pub(crate) fn in_pieces<T: Task>(
+    [first, more]: [usize; 2],
+    planned: impl Fn() -> (Plan<T>, Folder),
+) -> usize {
+    let (mut stops, mut patience) = (0, first);
+    loop {
+        let (plan, folder) = planned();
+        if go(&plan, &folder, patience) {
+            return stops;
+        }
+        (stops, patience) = (stops + 1, patience + more);
+    }
 }
 
 fn planned(path: &Path) -> (Plan, Folder) {
@@ -75,17 +91,12 @@ fn a_study_in_pieces_ends_like_a_whole_one() {
     assert!(go(&plan, &whole, usize::MAX));
 
     let (_, pieces) = planned(&root.path().join("pieces"));
-    let (mut stops, mut patience) = (0, 7);
-    loop {
-        // Each piece goes on with the plan that lies on disk, as another process would.
+    let stops = in_pieces([7, 20], || {
         let (plan, is_new) =
             Plan::load_or_new(&pieces, tiny(), Request::default(), "test").unwrap();
         assert!(!is_new);
-        if go(&plan, &pieces, patience) {
-            break;
-        }
-        (stops, patience) = (stops + 1, patience + 20);
-    }
+        (plan, pieces.clone())
+    });
     assert!(stops >= 5, "{stops} stops");
     assert_eq!(readings(&plan, &whole), readings(&plan, &pieces));
     let trial = |folder: &Folder| folder.trial("bpr", 1e-2).unwrap().unwrap();
@@ -107,7 +118,7 @@ fn check_report(plan: &Plan, folder: &Folder) {
     assert_eq!(results.trials.len(), 4);
     let [training, dial] = &results.comparisons[..] else { panic!("two comparisons") };
     assert_eq!(training.unit, DecidingUnit::Seeds);
-    assert_eq!((dial.unit, dial.images_per_unit), (DecidingUnit::ImagesAndSeeds, 8));
+    assert_eq!((dial.unit, dial.drawn_together), (DecidingUnit::UnitsAndSeeds, 8));
     for found in [training, dial] {
         let mean = found.by_seed.iter().sum::<f64>() / 2.0;
         assert!((found.difference - mean).abs() < 1e-9);
@@ -118,10 +129,14 @@ fn check_report(plan: &Plan, folder: &Folder) {
     // Seats for a quarter of the choices: at least three quarters of them are dropped, and cost
     // nothing.
     let [_, bpr, short] = &results.arms[..] else { panic!("three arms") };
+    let [bpr, short] = [&bpr.found, &short.found];
     assert!(short.dropped_share > 0.74, "{}", short.dropped_share);
     assert!(short.flops_per_image < bpr.flops_per_image);
     let json: serde_json::Value = serde_json::from_str(&text("results.json")).unwrap();
     assert_eq!(json["comparisons"][1]["difference"], dial.difference);
+    assert_eq!(json["comparisons"][1]["images_per_unit"], 8);
+    assert_eq!(json["comparisons"][1]["unit"], "images_and_seeds");
+    assert_eq!(json["arms"][0]["top1_percent"], results.arms[0].score.value);
     let summary = text("summary.md");
     for part in [
         "| training | +1 points |",
@@ -191,4 +206,22 @@ fn a_damaged_reading_is_told_by_its_file() {
     fs::write(&file, "{").unwrap();
     let told = report(&plan, &folder).unwrap_err().to_string();
     assert!(told.starts_with(&format!("`{}`: expected what an arm did", file.display())), "{told}");
+}
+
+/// What was written before studies of text were there.
+#[test]
+fn plans_and_readings_of_older_programs_are_read() {
+    let plan = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../studies/bpr"));
+    let plan: Plan = Folder::new(plan).plan().unwrap().expect("the plan of a published study");
+    assert_eq!(plan.training[0].params, None);
+    assert_eq!(plan.rate.seconds_per_unit.len(), plan.study.arms.len());
+    let named: &Study = &sparsely::study::bpr();
+    assert_eq!(plan.study.arms, named.arms);
+    let reading = r#"{"arm": "a", "seed": 3, "program": "p", "lr_peak": 0.001, "step": 5, "loss": 0.5,
+        "dropped_share": 0.25, "flops_per_image": 1000.0, "is_right": "1101"}"#;
+    let reading: Reading = serde_json::from_str(reading).unwrap();
+    assert_eq!((reading.score(), reading.found.dropped_share), (75.0, 0.25));
+    let costs = r#"{"seed": 3, "date": "", "threads": 2, "energy_source": "", "of_image": {}}"#;
+    let costs: sparsely::study::SeedCosts = serde_json::from_str(costs).unwrap();
+    assert_eq!((costs.seed, costs.costs.len()), (3, 0));
 }

@@ -24,7 +24,7 @@ fn study() -> (Study, Rate) {
         date: String::new(),
         threads: 1,
         seconds_per_step: [("vanilla".to_string(), 1.0)].into(),
-        seconds_per_image: [("vanilla".to_string(), 0.0)].into(),
+        seconds_per_unit: [("vanilla".to_string(), 0.0)].into(),
         seconds_to_open: 0.0,
     };
     (study, rate)

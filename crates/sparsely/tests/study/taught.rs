@@ -7,7 +7,7 @@ use sparsely::moe::{
     TokenChoiceConfig,
 };
 use sparsely::study::{
-    Arm, Folder, Observer, Plan, Request, Stage, Study, SuperClasses, execute, report,
+    Arm, Folder, Images, Observer, Plan, Request, Stage, Study, SuperClasses, execute, report,
 };
 use sparsely::superclass::Method;
 use sparsely::train::{self, RunConfig, Span};
@@ -104,14 +104,16 @@ fn groups_are_found_once_taught_and_told_however_often_the_study_stops() {
     };
     let (whole, pieces) = (go("whole", usize::MAX), go("pieces", 10));
     for arm in ["dense", "taught", "random"] {
-        assert_eq!(whole.reading(arm, 1).unwrap(), pieces.reading(arm, 1).unwrap(), "{arm}");
+        let [whole_reading, pieces_reading] =
+            [&whole, &pieces].map(|folder| folder.reading::<Images>(arm, 1).unwrap());
+        assert_eq!(whole_reading, pieces_reading, "{arm}");
         assert_eq!(whole.groups(arm, 1).unwrap(), pieces.groups(arm, 1).unwrap(), "{arm}");
     }
     check_groups(&whole);
     let plan = plan(&whole);
     let results = report(&plan, &whole).unwrap();
     let [dense, taught, random] = &results.arms[..] else { panic!("three arms") };
-    let [dense, taught, random] = [dense, taught, random].map(|arm| arm.weights.unwrap());
+    let [dense, taught, random] = [dense, taught, random].map(|arm| arm.found.weights.unwrap());
     assert_eq!((dense.router_top1, dense.params), (None, dense.touched_params));
     for sparse in [taught, random] {
         assert!((0.0..=1.0).contains(&sparse.router_top1.unwrap()));

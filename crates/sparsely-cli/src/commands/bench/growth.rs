@@ -12,7 +12,6 @@ use sparsely::study::{Growth, Ideal, growth_svg};
 use sparsely_tensor::Slab;
 use sparsely_tensor::measure::instruction_set;
 use sparsely_tensor::optim::{Moments, Rule, Step};
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -95,8 +94,8 @@ fn threads(args: &BenchArgs) -> Result<Growth> {
     for threads in 1..=rayon::current_num_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let mut steps = Steps::new(DENSE, IMAGES, |config| config)?;
-        let mut work = move || pool.install(|| steps.step());
-        points.push((threads as f64, Box::new(move || work()) as Box<_>));
+        let work = move || pool.install(|| steps.step());
+        points.push((threads as f64, Box::new(work) as Box<_>));
     }
     Ok(Growth {
         axis: "threads".into(),

@@ -1,8 +1,11 @@
-//! Language models with mixture-of-experts attention, as far as their cost goes.
+//! Language models with mixture-of-experts attention, as far as their cost goes: by formulas of papers, and as
+//! this engine runs them.
 
 mod attention;
+mod model;
 
 pub use attention::{Attention, AttentionCost, AttentionSizes};
+pub use model::{TextCall, TextCost};
 
 use serde::Serialize;
 

@@ -8,14 +8,18 @@ mod likelihood;
 mod sample;
 mod saved;
 mod score;
+mod usage;
 
 pub use config::LanguageEvalConfig;
-pub use evaluate::{PartLoad, TextEvaluation, evaluate_text};
+pub use evaluate::{
+    BlockLoss, PartLoad, TextEvaluation, evaluate_blocks, evaluate_text, evaluate_usage,
+};
 pub use generate::{Ending, Generated, Generation, generate};
 pub use likelihood::{ScoredText, log_probabilities};
 pub use sample::Sampling;
 pub use saved::SavedLanguageModel;
 pub use score::{Accuracy, Item, ItemScore, Scores, read_items, score};
+pub use usage::{HeadUsage, KindUsage, usage_csv};
 
 #[cfg(test)]
 mod tests;

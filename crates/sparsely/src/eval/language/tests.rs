@@ -107,3 +107,22 @@ fn a_part_of_a_text_has_no_bytes() {
         assert_eq!((part.tokens, part.bytes, part.bits_per_byte), (20, None, None));
     });
 }
+
+#[test]
+fn losses_of_blocks_cover_the_text_once_in_order() {
+    let (model, params) = model(8);
+    with_text(TEXT, |file| {
+        for batch_size in [1, 3] {
+            let config = LanguageEvalConfig { batch_size, ..LanguageEvalConfig::default() };
+            let (whole, blocks) = evaluate_blocks((&model, &params), file, None, &config).unwrap();
+            let mut next = 0;
+            for block in &blocks {
+                assert_eq!(block.first, next);
+                next += block.tokens;
+            }
+            assert_eq!(next, file.len() - 1);
+            let nats: f64 = blocks.iter().map(|block| block.nats).sum();
+            assert!((nats - whole.loss * next as f64).abs() < 1e-9 * nats);
+        }
+    });
+}

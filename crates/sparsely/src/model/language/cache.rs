@@ -1,8 +1,10 @@
 //! Decoding: keys and mixed values are kept, so that a token is computed once.
 
-use super::transformer::{LanguageModel, Told};
+use super::block::{Flow, Told};
+use super::tokens::Past;
+use super::transformer::LanguageModel;
 use super::{Memory, Tokens};
-use crate::attention::{DistanceKeys, KeysValues, Report, Scene};
+use crate::attention::{DistanceKeys, KeysValues, Reading, Report, Scene};
 use crate::nn::Mode;
 use crate::{Error, Result};
 use sparsely_tensor::{AttentionMask, Tape, Var};
@@ -80,11 +82,16 @@ impl LanguageModel {
         memory.check(&self.config, memory.batch)?;
         let mut cache = self.cache(memory.batch)?;
         let shape = [memory.batch, memory.length, self.config.width];
-        for ((block, kept), inputs) in self.blocks.iter().zip(&mut cache.layers).zip(&memory.inputs)
-        {
+        for (i, (block, kept)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
+            let Past { inputs, contexts } = memory.of(i);
             let normed = block.norm_0.forward(&tape.constant(shape, inputs)?)?;
+            let context = match contexts {
+                [] => None,
+                given => block.attention.read_context(&tape.constant(shape, given)?)?,
+            };
+            let tokens = Reading { x: &normed, context: context.as_ref() };
             let mut report = Report::default();
-            kept.push(&block.attention.source(&normed, 0, &mut Mode::Eval, &mut report)?);
+            kept.push(&block.attention.source(tokens, 0, &mut Mode::Eval, &mut report)?);
         }
         (cache.length, cache.kept) = (memory.length, memory.length);
         Ok(cache)
@@ -149,14 +156,15 @@ impl LanguageModel {
         let count = tokens.ids.len() / tokens.batch;
         let place = cache.length - cache.kept;
         let mask = AttentionMask { is_causal: true, ..AttentionMask::default() };
-        let mut x_bld = self.embed(tape, tokens)?;
+        let mut flow = Flow { x_bld: self.embed(tape, tokens)?, given_bld: None };
         let mut told = Told::default();
         self.prepare_distances(tape, cache)?;
         for (i, (block, kept)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
-            let normed = block.norm_0.forward(&x_bld)?;
+            let normed = block.norm_0.forward(&flow.x_bld)?;
+            let context = block.context(&flow)?;
+            let hand = Reading { x: &normed, context: context.as_ref() };
             let mut report = Report::default();
-            let own =
-                block.attention.source(&normed, cache.length, &mut Mode::Eval, &mut report)?;
+            let own = block.attention.source(hand, cache.length, &mut Mode::Eval, &mut report)?;
             kept.push(&own);
             let source = kept.source(tape, cache.kept + count)?;
             let distances = kept.distance_keys(tape, cache.kept + count)?;
@@ -167,12 +175,13 @@ impl LanguageModel {
                 distances: distances.as_ref(),
             };
             let both = (&mut Mode::Eval, &mut told);
-            x_bld = block.rest([&x_bld, &normed], &source, &scene, (i, 0.0, report), both)?;
+            let hand = [&flow.x_bld, &normed];
+            flow = block.rest(hand, context.as_ref(), (&source, &scene), (i, 0.0, report), both)?;
         }
         cache.length += count;
         cache.in_block += count;
         cache.kept += count;
-        self.logits(&x_bld)
+        self.logits(&flow.x_bld)
     }
 
     /// Projects the sinusoids of all distances once.

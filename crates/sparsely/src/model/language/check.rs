@@ -35,11 +35,26 @@ impl LanguageConfig {
         for (i, exception) in self.exceptions.iter().enumerate() {
             problems.extend(self.exception_problems(i, exception));
         }
+        if problems.is_empty() && self.asks_for_contexts() && !self.reads_contexts() {
+            problems.push(
+                "model.attention.context: no block reads one, the first has no attention before it"
+                    .into(),
+            );
+        }
         if problems.is_empty() && self.approximate_params() > MAX_PARAMS {
             let about = self.approximate_params();
             problems.push(format!("the model has about {about:.0e} parameters"));
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems }) }
+    }
+
+    fn asks_for_contexts(&self) -> bool {
+        let others = self.exceptions.iter().filter_map(|exception| exception.attention);
+        others.chain([self.attention]).any(|attention| attention.context().is_some())
+    }
+
+    fn reads_contexts(&self) -> bool {
+        self.blocks_that_read_contexts().contains(&true)
     }
 
     fn exception_problems(&self, i: usize, exception: &BlockException) -> Vec<String> {

@@ -119,7 +119,7 @@ pub struct BlockConfig {
 }
 
 impl LanguageConfig {
-    /// Every block, in order.
+    /// Every block, in order. The first has no attention before it that its routers could read.
     pub fn blocks(&self) -> Vec<BlockConfig> {
         let block = |i: usize| {
             let mut block = BlockConfig { attention: self.attention, mlp: self.mlp.clone() };
@@ -127,8 +127,16 @@ impl LanguageConfig {
                 block.attention = exception.attention.unwrap_or(block.attention);
                 block.mlp = exception.mlp.clone().unwrap_or(block.mlp);
             }
+            if i == 0 {
+                block.attention = block.attention.without_context();
+            }
             block
         };
         (0..self.depth).map(block).collect()
+    }
+
+    /// Whether the routers of each block read the attention of the block before.
+    pub fn blocks_that_read_contexts(&self) -> Vec<bool> {
+        self.blocks().iter().map(|block| block.attention.context().is_some()).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Causal language models with mixture-of-experts attention.
 
+mod block;
 mod cache;
 mod check;
 mod config;

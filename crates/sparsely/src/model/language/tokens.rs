@@ -1,6 +1,7 @@
 //! What a language model reads, and what it remembers.
 
 use super::LanguageConfig;
+use crate::attention::HeadChoices;
 use crate::moe::RouterStats;
 use crate::{Error, Result};
 
@@ -13,11 +14,15 @@ pub struct Tokens<'a> {
     pub batch: usize,
 }
 
-/// What each block attends to before the tokens at hand: the raw inputs of the block, without gradient.
+/// What each block attends to before the tokens at hand: the raw inputs of the block, without gradient, and what
+/// its routers read beside them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory {
     /// Of each block, `[B, M, D]`.
     pub inputs: Vec<Vec<f32>>,
+    /// What the attention of the block before gave the same tokens, `[B, M, D]` of each block whose routers read it;
+    /// empty of the others.
+    pub contexts: Vec<Vec<f32>>,
     /// B.
     pub batch: usize,
     /// M, at most the configuration's.
@@ -45,6 +50,8 @@ pub struct RoutedPart {
     /// Counts; of attention over all experts of all heads, head after head, and a token counts once
     /// for each head.
     pub stats: RouterStats,
+    /// Who chose whom in attention; of the source the tokens of the memory too, first in each sequence.
+    pub choices: Option<HeadChoices>,
 }
 
 impl<'a> Tokens<'a> {
@@ -78,19 +85,39 @@ impl<'a> Tokens<'a> {
     }
 }
 
+/// What one block remembers; empty at the beginning of a text.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Past<'a> {
+    pub(super) inputs: &'a [f32],
+    pub(super) contexts: &'a [f32],
+}
+
 impl Memory {
+    /// What block `i` remembers.
+    pub(super) fn of(&self, i: usize) -> Past<'_> {
+        Past { inputs: &self.inputs[i], contexts: &self.contexts[i] }
+    }
+
     /// Refuses the memory of other sequences or of another model.
     pub(super) fn check(&self, config: &LanguageConfig, batch: usize) -> Result<()> {
         let values = batch * self.length * config.width;
+        let reading = config.blocks_that_read_contexts();
+        let contexts = self.contexts.iter().zip(&reading);
         let fits = self.batch == batch
             && self.length <= config.memory
             && self.inputs.len() == config.depth
-            && self.inputs.iter().all(|inputs| inputs.len() == values);
+            && self.inputs.iter().all(|inputs| inputs.len() == values)
+            && self.contexts.len() == config.depth
+            && contexts.into_iter().all(|(own, reads)| own.len() == values * usize::from(*reads));
         if fits {
             return Ok(());
         }
+        let contexts = match reading.iter().filter(|reads| **reads).count() {
+            0 => String::new(),
+            read => format!(", with the contexts of {read}"),
+        };
         let expected = format!(
-            "the memory of {batch} sequences in {} blocks of width {}, at most {} tokens",
+            "the memory of {batch} sequences in {} blocks of width {}{contexts}, at most {} tokens",
             config.depth, config.width, config.memory
         );
         let got = format!(

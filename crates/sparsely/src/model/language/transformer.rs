@@ -1,18 +1,15 @@
 //! The language model: embedding, pre-norm blocks, final norm, output.
 
-use super::mlp::MlpLayer;
-use super::tokens::{Memory, RoutedPart, Side, Tokens};
+use super::block::{Block, Flow, NORM_EPS, Pass, Told};
+use super::tokens::{Memory, Past, RoutedPart, Side, Tokens};
 use super::{BlockConfig, LanguageConfig};
-use crate::attention::{AttentionLayer, KeysValues, Report, Scene, Sinusoids, sinusoids};
+use crate::attention::{Sinusoids, sinusoids};
 use crate::moe::RouterStats;
 use crate::moe::router::Learned;
-use crate::nn::{Init, Initializer, LayerNorm, Linear, Mode, dropout};
+use crate::nn::{Init, Initializer, LayerNorm, Linear, Mode};
 use crate::{Error, Result};
-use sparsely_tensor::{AttentionMask, Layout, Param, Slab, Tape, Var};
+use sparsely_tensor::{Layout, Param, Slab, Tape, Var};
 use std::sync::{Arc, OnceLock};
-
-/// Added to the variance in all norms.
-const NORM_EPS: f32 = 1e-5;
 
 /// What the model returns.
 pub struct LanguageOutput<'t> {
@@ -36,21 +33,6 @@ pub struct LanguageModel {
     output: Linear,
     /// Of all distances behind, made when they are first needed.
     sinusoids: OnceLock<Vec<f32>>,
-}
-
-/// One block: x += Attention(LN x); x += MLP(LN x).
-pub(super) struct Block {
-    pub(super) norm_0: LayerNorm,
-    pub(super) attention: AttentionLayer,
-    norm_1: LayerNorm,
-    mlp: MlpLayer,
-}
-
-/// What blocks tell beside their outputs.
-#[derive(Default)]
-pub(super) struct Told<'t> {
-    losses: Vec<(Var<'t>, f32)>,
-    stats: Vec<RoutedPart>,
 }
 
 impl LanguageModel {
@@ -91,10 +73,13 @@ impl LanguageModel {
         let &LanguageConfig { vocabulary: v, width: d, .. } = config;
         let embedding = Init::Normal { std: 1.0 / (d as f32).sqrt() };
         let embedding = init.vector("embedding", [v, d], embedding);
-        let blocks = config.blocks().into_iter().enumerate();
+        let gives_context = config.blocks_that_read_contexts();
+        let gives_context = gives_context.into_iter().skip(1).chain([false]);
+        let blocks = config.blocks().into_iter().zip(gives_context).enumerate();
         let blocks = blocks
-            .map(|(i, block)| {
-                init.scope(format!("blocks/{i}"), |init| Block::init(init, &block, config))
+            .map(|(i, (block, gives_context))| {
+                let build = |init: &mut _| Block::init(init, &block, gives_context, config);
+                init.scope(format!("blocks/{i}"), build)
             })
             .collect();
         let edge = Init::Uniform { limit: 1.0 / (d as f32).sqrt() };
@@ -141,24 +126,28 @@ impl LanguageModel {
         memory.map_or(Ok(()), |memory| memory.check(&self.config, b))?;
         let length = memory.map_or(0, |memory| memory.length);
         let sinusoids = self.sinusoids(tape, length + l - 1)?;
-        let mut x_bld = self.embed(tape, tokens)?;
         let mut told = Told::default();
-        let mut inputs = Vec::new();
+        let mut flow = Flow { x_bld: self.embed(tape, tokens)?, given_bld: None };
+        let sizes = [b, self.config.memory, self.config.width];
+        let (mut inputs, mut contexts) = (Vec::new(), Vec::new());
         for (i, block) in self.blocks.iter().enumerate() {
-            let old = memory.map_or(&[][..], |memory| &memory.inputs[i]);
+            let old = memory.map_or(Past::default(), |memory| memory.of(i));
             if self.config.memory > 0 {
-                inputs.push(Memory::roll(
-                    old,
-                    x_bld.values(),
-                    [b, self.config.memory, self.config.width],
-                ));
+                inputs.push(Memory::roll(old.inputs, flow.x_bld.values(), sizes));
+                let given = flow.given_bld.as_ref();
+                contexts.push(
+                    given.map_or(Vec::new(), |given| {
+                        Memory::roll(old.contexts, given.values(), sizes)
+                    }),
+                );
             }
             let pass = Pass { index: i, sinusoids: sinusoids.as_ref(), rate: self.config.dropout };
-            x_bld = block.forward(&x_bld, old, pass, (mode, &mut told))?;
+            flow = block.forward(&flow, old, pass, (mode, &mut told))?;
         }
         let length = self.config.memory.min(length + l);
-        let memory = (self.config.memory > 0).then_some(Memory { inputs, batch: b, length });
-        let logits_tv = self.logits(&x_bld)?;
+        let memory =
+            (self.config.memory > 0).then_some(Memory { inputs, contexts, batch: b, length });
+        let logits_tv = self.logits(&flow.x_bld)?;
         Ok(LanguageOutput { logits_tv, losses: told.losses, stats: told.stats, memory })
     }
 
@@ -195,90 +184,15 @@ impl LanguageModel {
     /// Moves after a training step what routers adapt by rule, given what the step's output told.
     pub fn adapt(&self, params: &mut Slab, stats: &[RoutedPart]) {
         let mut model = RouterStats::default();
-        let of_mlps = || stats.iter().filter(|part| part.side == Side::Mlp);
-        of_mlps().for_each(|part| model.merge(&part.stats));
-        for part in of_mlps() {
-            let learned = Learned { layer: &part.stats, model: &model };
-            self.blocks[part.block].mlp.adapt(params, &learned);
-        }
-    }
-}
-
-/// What a forward pass brings to a block.
-#[derive(Clone, Copy)]
-struct Pass<'a, 't> {
-    index: usize,
-    sinusoids: Option<&'a Sinusoids<'t>>,
-    rate: f32,
-}
-
-impl Block {
-    fn init(init: &mut Initializer, block: &BlockConfig, config: &LanguageConfig) -> Block {
-        let &LanguageConfig { width: d, depth, context, .. } = config;
-        Block {
-            norm_0: LayerNorm::init(init, "norm_0", d).with_eps(NORM_EPS),
-            attention: AttentionLayer::init(init, &block.attention, [d, depth]),
-            norm_1: LayerNorm::init(init, "norm_1", d).with_eps(NORM_EPS),
-            mlp: MlpLayer::init(init, &block.mlp, [d, depth, context]),
-        }
-    }
-
-    /// `[B, L, D]` → `[B, L, D]`, over the raw inputs `[B, M, D]` of the block before.
-    fn forward<'t>(
-        &self,
-        x_bld: &Var<'t>,
-        memory: &[f32],
-        pass: Pass<'_, 't>,
-        (mode, told): (&mut Mode<'_>, &mut Told<'t>),
-    ) -> Result<Var<'t>> {
-        let [b, _, d] = x_bld.dims("language block")?;
-        let normed = self.norm_0.forward(x_bld)?;
-        let m = memory.len() / (b * d);
-        let source = match m {
-            0 => normed.clone(),
-            _ => {
-                let memory = x_bld.tape().constant([b, m, d], memory)?;
-                self.norm_0.forward(&memory)?.append(&normed)?
+        let of_mlps = stats.iter().filter(|part| part.side == Side::Mlp);
+        of_mlps.for_each(|part| model.merge(&part.stats));
+        for RoutedPart { block, side, stats, .. } in stats {
+            let Block { attention, mlp, .. } = &self.blocks[*block];
+            match side {
+                Side::Source => attention.adapt(params, [Some(stats), None]),
+                Side::Destination => attention.adapt(params, [None, Some(stats)]),
+                Side::Mlp => mlp.adapt(params, &Learned { layer: stats, model: &model }),
             }
-        };
-        let mut report = Report::default();
-        let source = self.attention.source(&source, 0, mode, &mut report)?;
-        let distances =
-            pass.sinusoids.map(|s| self.attention.distance_keys(s)).transpose()?.flatten();
-        let mask = AttentionMask { is_causal: true, ..AttentionMask::default() };
-        let scene = Scene { first_key: 0, offset: m, mask: &mask, distances: distances.as_ref() };
-        self.rest([x_bld, &normed], &source, &scene, (pass.index, pass.rate, report), (mode, told))
-    }
-
-    /// What follows keys and values: x and LN(x) → the block's output.
-    pub(super) fn rest<'t>(
-        &self,
-        [x_bld, normed_bld]: [&Var<'t>; 2],
-        source: &KeysValues<'t>,
-        scene: &Scene<'_, 't>,
-        (index, rate, mut report): (usize, f32, Report<'t>),
-        (mode, told): (&mut Mode<'_>, &mut Told<'t>),
-    ) -> Result<Var<'t>> {
-        let drops = rate > 0.0 && matches!(mode, Mode::Train(_));
-        let residual = (!drops).then_some(x_bld);
-        let both = (&mut *mode, &mut report);
-        let mut x = self.attention.attend(normed_bld, source, scene, residual, both)?;
-        if drops {
-            x = dropout(x, rate, mode)?.add(x_bld)?;
         }
-        let x = x.reshape(x_bld.shape())?;
-        let output = self.mlp.forward(&self.norm_1.forward(&x)?, &x, rate, mode)?;
-        told.losses.append(&mut report.losses);
-        told.losses.extend(output.losses);
-        let sides = [
-            (Side::Source, report.source),
-            (Side::Destination, report.destination),
-            (Side::Mlp, output.stats),
-        ];
-        let parts = sides
-            .into_iter()
-            .filter_map(|(side, stats)| Some(RoutedPart { block: index, side, stats: stats? }));
-        told.stats.extend(parts);
-        Ok(output.y_bld)
     }
 }

@@ -1,5 +1,4 @@
-//! Loss-free balancing (Wang et al., arXiv 2408.15664): a bias that only selects, moved after each
-//! step by the sign of each expert's load error.
+//! Token choice under loss-free balancing ([`Balance`]).
 
 use super::affinity::{Affinity, Choosers, Scorer};
 use super::config::LossFreeConfig;
@@ -7,17 +6,16 @@ use super::seats::{LearnedPriority, Seats};
 use super::{Learned, RouteSettings, Router, columns_of};
 use crate::Result;
 use crate::moe::Routing;
-use crate::nn::{Init, Initializer, Mode};
-use sparsely_tensor::{Param, Slab, Spread, Var};
+use crate::moe::balance::Balance;
+use crate::nn::{Initializer, Mode};
+use sparsely_tensor::{Slab, Spread, Var};
 
 /// Each token takes its K experts of largest gate + bias; the gate alone weighs.
 pub struct LossFree {
     scorer: Scorer,
     seats: Seats,
     priority: Option<LearnedPriority>,
-    /// `[E]`; no gradient, moved by [`Router::adapt`].
-    bias: Param,
-    bias_rate: f32,
+    balance: Balance,
 }
 
 impl LossFree {
@@ -29,8 +27,7 @@ impl LossFree {
             scorer: Scorer::init(init, de, noise_std, Affinity::Gates(gate)),
             seats: Seats { k: num_selected, capacity, priority },
             priority: LearnedPriority::init(init, priority, de[0]),
-            bias: init.frozen("balance", [de[1]], Init::Constant(0.0)),
-            bias_rate,
+            balance: Balance::init(init, "balance", de[1], bias_rate),
         }
     }
 }
@@ -49,9 +46,7 @@ impl Router for LossFree {
         let scores = self.scorer.score(x_td, choosers, mode)?;
         let factors = self.priority.as_ref().map(|priority| priority.factors(x_td)).transpose()?;
 
-        let bias_1e =
-            x_td.tape().param(&self.bias).detached().reshape([1, self.scorer.num_experts])?;
-        let bias_1e = columns_of(bias_1e, experts, 1)?;
+        let bias_1e = columns_of(self.balance.bias_1e(x_td.tape())?, experts, 1)?;
         let deciding_te = scores.gates.detached().add_constant(bias_1e.values())?;
         let learned_t = factors.as_ref().map_or(&[][..], Var::values);
         let mut seated = seats.seat(deciding_te.values(), [s, e], learned_t)?;
@@ -60,17 +55,7 @@ impl Router for LossFree {
         Ok(routing.with_logits(scores.clean_logits))
     }
 
-    /// b_e += rate · sign(mean load − load_e).
     fn adapt(&self, params: &mut Slab, learned: &Learned<'_>) {
-        let asked_e = &learned.layer.asked_e;
-        let total: u64 = asked_e.iter().sum();
-        for (bias, asked) in params.view_mut(&self.bias).iter_mut().zip(asked_e) {
-            // total / E against the load, in whole numbers.
-            *bias += match total.cmp(&(asked * asked_e.len() as u64)) {
-                std::cmp::Ordering::Greater => self.bias_rate,
-                std::cmp::Ordering::Equal => 0.0,
-                std::cmp::Ordering::Less => -self.bias_rate,
-            };
-        }
+        self.balance.adapt(params, &learned.layer.asked_e);
     }
 }

@@ -1,4 +1,4 @@
-//! Accuracy against what an image costs.
+//! Scores against costs.
 
 use super::{Bounds, COLORS, Drawn, FONT, GRID, HEADER, PANEL, Plane, digits, draw, header, told};
 use crate::Result;
@@ -13,7 +13,7 @@ use std::ops::Range;
 /// Shift of a curve's bars, as a share of the axis, so that curves' bars do not hide each other.
 const DODGE: f64 = 0.008;
 
-/// Accuracy against cost: panels that share the axis of accuracy.
+/// Scores against cost: panels that share the axis of scores.
 pub(in crate::study) struct Picture<'a> {
     /// Large.
     pub(in crate::study) title: String,
@@ -21,6 +21,10 @@ pub(in crate::study) struct Picture<'a> {
     pub(in crate::study) subtitle: String,
     /// The cost with its unit.
     pub(in crate::study) cost: &'a str,
+    /// The score with its unit.
+    pub(in crate::study) score: &'a str,
+    /// The lowest and the highest score that can be.
+    pub(in crate::study) range: [f64; 2],
     /// What is drawn beside what.
     pub(in crate::study) panels: &'a [Panel],
     /// Where the arms of the panels lie.
@@ -34,7 +38,7 @@ pub(in crate::study) struct Place {
     pub(in crate::study) x: f64,
     /// Quartiles of the cost, where it varies.
     pub(in crate::study) x_quartiles: Option<[f64; 2]>,
-    /// Top-1 accuracy in percent.
+    /// The score.
     pub(in crate::study) y: f64,
     /// Its interval, if there is one.
     pub(in crate::study) y_interval: Option<Interval>,
@@ -53,7 +57,7 @@ impl Picture<'_> {
         let size = (PANEL.0 * columns as u32, PANEL.1 * rows as u32 + HEADER);
         draw(size, |root| {
             let body = header(root, &self.title, &self.subtitle)?;
-            let frame = Frame { picture: self, y: self.accuracies() };
+            let frame = Frame { picture: self, y: self.scores() };
             for (panel, area) in self.panels.iter().zip(body.split_evenly((rows, columns))) {
                 draw_panel(&area, panel, &frame)?;
             }
@@ -66,15 +70,15 @@ impl Picture<'_> {
         points.filter_map(|point| self.places.get(&*point.arm))
     }
 
-    /// The accuracies that all panels span.
-    fn accuracies(&self) -> Range<f64> {
+    /// The scores that all panels span.
+    fn scores(&self) -> Range<f64> {
         let mut y = Bounds::default();
         for place in self.panels.iter().flat_map(|panel| self.places_of(panel)) {
             y.include(place.y);
-            // An interval of few seeds may be much wider than the picture: it is cut at 0 and 100.
+            // An interval of few seeds may be wider than what can be: it is cut there.
             if let Some(interval) = place.y_interval {
-                y.include(interval.low.max(0.0));
-                y.include(interval.high.min(100.0));
+                y.include(interval.low.max(self.range[0]));
+                y.include(interval.high.min(self.range[1]));
             }
         }
         y.padded()
@@ -91,7 +95,7 @@ impl Picture<'_> {
     }
 }
 
-/// A picture and its axis of accuracy.
+/// A picture and its axis of scores.
 struct Frame<'a> {
     picture: &'a Picture<'a>,
     y: Range<f64>,
@@ -117,7 +121,7 @@ fn draw_panel(
         .light_line_style(WHITE)
         .bold_line_style(GRID)
         .x_desc(frame.picture.cost)
-        .y_desc("top-1 accuracy (%)")
+        .y_desc(frame.picture.score)
         .axis_desc_style((FONT, 13))
         .label_style((FONT, 12))
         .x_labels(7)
@@ -167,16 +171,21 @@ fn draw_curve<'a, 'b: 'a>(
     let range = chart.x_range();
     let aside = DODGE * (range.end - range.start) * (index as f64 - 0.5);
     for mark in &marks {
-        draw_bars(chart, &mark.place, (color, aside))?;
+        draw_bars(chart, &mark.place, (color, aside), frame.picture.range)?;
         draw_mark(chart, mark, index)?;
     }
     Ok(())
 }
 
-/// The interval of the accuracy, a little `aside`, and the quartiles of the cost.
-fn draw_bars(chart: &mut Plane<'_, '_>, place: &Place, (color, aside): (RGBColor, f64)) -> Drawn {
+/// The interval of the score, a little `aside`, and the quartiles of the cost.
+fn draw_bars(
+    chart: &mut Plane<'_, '_>,
+    place: &Place,
+    (color, aside): (RGBColor, f64),
+    [lowest, highest]: [f64; 2],
+) -> Drawn {
     let upright = place.y_interval.map(|interval| {
-        [interval.low, interval.high].map(|y| (place.x + aside, y.clamp(0.0, 100.0)))
+        [interval.low, interval.high].map(|y| (place.x + aside, y.clamp(lowest, highest)))
     });
     let flat = place.x_quartiles.map(|quartiles| quartiles.map(|x| (x, place.y)));
     let bars = [upright, flat].into_iter().flatten();

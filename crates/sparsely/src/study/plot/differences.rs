@@ -3,7 +3,7 @@
 use super::{Bounds, COLORS, Drawn, FONT, GRID, HEADER, PANEL, Plane, digits, draw, header, told};
 use crate::Result;
 use crate::study::results::{ComparisonResult, Results};
-use crate::study::{Predicted, Study};
+use crate::study::{Predicted, Study, Task};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
@@ -14,20 +14,20 @@ const ROW: u32 = 34;
 /// Differences with their intervals, one row each, and what was predicted.
 ///
 /// # Errors
-/// As of [`accuracy`](super::accuracy).
-pub(in crate::study) fn differences(
-    study: &Study,
-    results: &Results,
+/// As of [`scores`](super::scores).
+pub(in crate::study) fn differences<T: Task>(
+    study: &Study<T>,
+    results: &Results<T>,
     note: &str,
 ) -> Result<String> {
     let rows = results.comparisons.len();
     let size = (2 * PANEL.0, HEADER + 60 + ROW * rows as u32);
-    let title = format!("{}: differences of top-1 accuracy", study.name);
+    let title = format!("{}: differences of {}", study.name, T::WORDS.score);
     let subtitle =
         format!("dot and bar: difference and 95 % interval; diamond or band: predicted{note}");
     draw(size, |root| {
         let body = header(root, &title, &subtitle)?;
-        let x = range(results);
+        let x = range(&results.comparisons);
         let x_digits = digits(&x);
         let mut chart = ChartBuilder::on(&body)
             .margin(6)
@@ -42,7 +42,7 @@ pub(in crate::study) fn differences(
             .disable_y_axis()
             .light_line_style(WHITE)
             .bold_line_style(GRID)
-            .x_desc("percentage points of top-1 accuracy")
+            .x_desc(T::WORDS.difference[1])
             .axis_desc_style((FONT, 13))
             .label_style((FONT, 12))
             .x_label_formatter(&|x| format!("{x:.x_digits$}"))
@@ -58,10 +58,10 @@ pub(in crate::study) fn differences(
 }
 
 /// 0, and all that is drawn.
-fn range(results: &Results) -> Range<f64> {
+fn range(comparisons: &[ComparisonResult]) -> Range<f64> {
     let mut x = Bounds::default();
     x.include(0.0);
-    for comparison in &results.comparisons {
+    for comparison in comparisons {
         x.include(comparison.difference);
         predicted_range(comparison.predicted).into_iter().for_each(|value| x.include(value));
         if let Some(interval) = comparison.deciding() {

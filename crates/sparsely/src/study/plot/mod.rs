@@ -7,7 +7,8 @@ mod growth;
 mod latency;
 
 pub(super) use accuracy::{Picture, Place};
-pub(super) use costs::{ENERGY, FLOPS, TIME, accuracy};
+pub(super) use costs::scores;
+pub use costs::{CostAxis, Told};
 pub(super) use differences::differences;
 pub use growth::{Growth, Ideal, growth_svg};
 pub use latency::{Latency, latency_svg};

@@ -6,8 +6,8 @@ use crate::data::Split;
 use crate::eval::{EvalConfig, Evaluation, Meter, Subject, TimingConfig, cost_in_turn, evaluate};
 use crate::model::Vit;
 use crate::moe::Dial;
+use crate::study::images::flops_per_image;
 use crate::study::rate::now;
-use crate::study::reading::flops_per_image;
 use crate::{Error, Result};
 use sparsely_tensor::{CrossEntropy, PackedSlab};
 

@@ -4,7 +4,7 @@ use super::{Setting, Sweep, settings};
 use crate::model::ModelConfig;
 use crate::moe::Dial;
 use crate::study::plot::{Picture, Place};
-use crate::study::{Panel, Point};
+use crate::study::{Images, Panel, Point, Task};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -48,6 +48,8 @@ impl Sweep {
                 self.threads, self.timing.batch_size
             ),
             cost: "ms per image, measured in turn: median and quartiles",
+            score: Images::WORDS.axis,
+            range: Images::WORDS.range,
             panels: &panels,
             places,
         };

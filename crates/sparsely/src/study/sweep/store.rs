@@ -2,10 +2,10 @@
 
 use super::{Setting, Sweep};
 use crate::checkpoint::RunFolder;
+use crate::eval::csv::csv;
 use crate::model::ModelConfig;
 use crate::study::ArmRouting;
 use crate::study::folder::{read, write};
-use crate::study::table::csv;
 use crate::{Error, Result};
 use serde::Serialize;
 use sparsely_tensor::Slab;

@@ -18,6 +18,8 @@ use std::sync::atomic::AtomicBool;
 
 /// What the raw inputs of a block are called in a saved state, before the block's index.
 const MEMORY: &str = "memory/";
+/// And what its routers read beside them.
+const CONTEXT: &str = "context/";
 /// Bytes of a parameter in training: itself, its gradient and two moments.
 const PARAM_BYTES: u64 = 16;
 
@@ -237,13 +239,16 @@ impl Task for Text {
     fn with_carried(&self, save: &mut dyn FnMut(&[ArrayRef<'_>]) -> Result<()>) -> Result<()> {
         let Some(memory) = &self.trainer.memory else { return save(&[]) };
         let shape = [memory.batch, memory.length, self.config.model.width];
-        let names: Vec<String> =
-            (0..memory.inputs.len()).map(|block| format!("{MEMORY}{block}")).collect();
-        let arrays: Vec<ArrayRef<'_>> = names
-            .iter()
-            .zip(&memory.inputs)
-            .map(|(name, values)| ArrayRef { name, shape: &shape, values })
-            .collect();
+        let named = |prefix: &str, all: &[Vec<f32>]| -> Vec<(String, usize)> {
+            let filled = (0..all.len()).filter(|block| !all[*block].is_empty());
+            filled.map(|block| (format!("{prefix}{block}"), block)).collect()
+        };
+        let inputs = named(MEMORY, &memory.inputs);
+        let contexts = named(CONTEXT, &memory.contexts);
+        let values = inputs.iter().map(|(name, block)| (name, &memory.inputs[*block]));
+        let values = values.chain(contexts.iter().map(|(name, i)| (name, &memory.contexts[*i])));
+        let arrays: Vec<ArrayRef<'_>> =
+            values.map(|(name, values)| ArrayRef { name, shape: &shape, values }).collect();
         save(&arrays)
     }
 
@@ -253,17 +258,22 @@ impl Task for Text {
         if model.memory == 0 || is_first {
             return Ok(());
         }
-        let (mut inputs, batch, mut length) = (Vec::new(), self.config.train.batch_size, 0);
-        for block in 0..model.depth {
-            let name = format!("{MEMORY}{block}");
+        let (batch, mut length) = (self.config.train.batch_size, 0);
+        let mut read = |prefix: &str, block: usize| {
+            let name = format!("{prefix}{block}");
             let array = state.arrays.get(&name).ok_or_else(|| format!("none of `{name}`"))?;
             match array.shape[..] {
                 [b, m, d] if b == batch && d == model.width && m <= model.memory => length = m,
                 _ => return Err(format!("`{name}` of shape {:?}", array.shape)),
             }
-            inputs.push(array.values.clone());
+            Ok(array.values.clone())
+        };
+        let (mut inputs, mut contexts) = (Vec::new(), Vec::new());
+        for (block, reads_context) in model.blocks_that_read_contexts().into_iter().enumerate() {
+            inputs.push(read(MEMORY, block)?);
+            contexts.push(if reads_context { read(CONTEXT, block)? } else { Vec::new() });
         }
-        self.trainer.memory = Some(Memory { inputs, batch, length });
+        self.trainer.memory = Some(Memory { inputs, contexts, batch, length });
         Ok(())
     }
 }

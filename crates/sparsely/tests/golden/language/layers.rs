@@ -58,7 +58,7 @@ fn attention_config(case: &Case) -> Result<AttentionConfig> {
                 "softmax" => HeadGate::SoftmaxOfSelected,
                 _ => HeadGate::Sigmoid,
             },
-            expert_dropout: 0.0,
+            ..SwitchHeadConfig::default()
         })
     };
     let experts = ExpertProjections {
@@ -134,17 +134,18 @@ fn compare_attention(case: &Case, agreement: &mut Agreement) -> Result<()> {
         let memory = subject.memory.map(|memory| tape.param(&memory));
         let (y, report) = attend(&layer, [memory.as_ref(), Some(&x)], &mask, None)?;
         let routed = [("sel_v", &report.source), ("sel_o", &report.destination)];
-        for (name, stats) in routed {
+        for (name, routing) in routed {
             let chosen = case.array(&format!("{name}_topk_sorted_by_id"));
-            let (Some(chosen), Some(stats)) = (chosen, stats) else { continue };
+            let (Some(chosen), Some(routing)) = (chosen, routing) else { continue };
             let (e, h) = (case.size("n_experts").unwrap_or(1), case.size("n_heads").unwrap_or(1));
             let k = *chosen.shape.last().unwrap_or(&1);
             let mut counts = vec![0; h * e];
             for (i, expert) in chosen.values.iter().enumerate() {
                 counts[i / k % h * e + *expert as usize] += 1_u64;
             }
-            if counts != stats.asked_e {
-                return Err(format!("{name}: experts {:?}, not {counts:?}", stats.asked_e));
+            let asked_e = &routing.stats.asked_e;
+            if counts != *asked_e {
+                return Err(format!("{name}: experts {asked_e:?}, not {counts:?}"));
             }
         }
         Ok((y, Vec::new()))

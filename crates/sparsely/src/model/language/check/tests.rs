@@ -1,5 +1,5 @@
 use super::*;
-use crate::attention::{AttentionConfig, RelativePositions, SwitchHeadConfig};
+use crate::attention::{AttentionConfig, GateContext, RelativePositions, SwitchHeadConfig};
 use crate::moe::{MoeConfig, TokenChoiceConfig};
 
 #[test]
@@ -30,6 +30,57 @@ fn all_problems_are_told_at_once() {
          model.attention.positions rotates 3 of 6 channels, an odd number: channels turn in pairs; \
          model.exceptions[0]: there is no block 7 among 4"
     );
+}
+
+#[test]
+fn options_of_gates_are_checked() {
+    let said = |change: fn(&mut SwitchHeadConfig)| {
+        let mut config = SwitchHeadConfig::default();
+        change(&mut config);
+        let attention = AttentionConfig::SwitchHead(config);
+        let config = LanguageConfig { attention, ..LanguageConfig::default() };
+        config.validate().err().map_or_else(String::new, |error| error.to_string())
+    };
+    let context = |width| Some(GateContext { width, ..GateContext::default() });
+    assert_eq!(
+        said(|config| (config.bias_rate, config.entropy_weight) = (-1.0, f32::NAN)),
+        "invalid configuration: model.attention.bias_rate -1 is not a number from 0; \
+         model.attention.entropy_weight NaN is not a number from 0"
+    );
+    assert_eq!(
+        said(|config| {
+            (config.num_experts, config.num_selected) = (1, 1);
+            (config.bias_rate, config.entropy_weight) = (0.1, 0.1);
+            config.context = Some(GateContext::default());
+        }),
+        "invalid configuration: \
+         model.attention.bias_rate is of a choice: with num_experts 1 there is none; \
+         model.attention.entropy_weight is of a choice: with num_experts 1 there is none; \
+         model.attention.context is of a choice: with num_experts 1 there is none"
+    );
+    assert_eq!(
+        said(|config| config.context = Some(GateContext { width: Some(0), stop_gradient: false })),
+        "invalid configuration: model.attention.context.width must be at least 1; leave it out for all channels"
+    );
+    let attention = |context| {
+        AttentionConfig::SwitchHead(SwitchHeadConfig { context, ..SwitchHeadConfig::default() })
+    };
+    let one = LanguageConfig {
+        depth: 1,
+        attention: attention(context(None)),
+        ..LanguageConfig::default()
+    };
+    assert_eq!(
+        one.validate().unwrap_err().to_string(),
+        "invalid configuration: model.attention.context: no block reads one, the first has no attention before it"
+    );
+    let exception =
+        BlockException { blocks: vec![0], attention: Some(attention(context(Some(4)))), mlp: None };
+    let only_first = LanguageConfig { exceptions: vec![exception], ..LanguageConfig::default() };
+    assert!(only_first.validate().is_err());
+    let two = LanguageConfig { depth: 2, ..one };
+    two.validate().unwrap();
+    assert_eq!(two.blocks_that_read_contexts(), [false, true]);
 }
 
 /// What is said of a model with the router.

@@ -1,10 +1,12 @@
 //! Where the super-classes of a study's models come from: another of its models, or the data.
 
-use super::{Model, Study};
+use super::Images;
+use super::learned::Learned;
 use crate::data::{Dataset, label_groups};
 use crate::eval::{SavedModel, confusion};
 use crate::model::Vit;
 use crate::rng::{Purpose, counter_of, stream};
+use crate::study::{Folder, Model, Study};
 use crate::superclass::{Found, Grouping, Method, SuperClassFile, group};
 use crate::train::{RunConfig, SuperClassLoss};
 use crate::{Error, Result};
@@ -39,7 +41,7 @@ pub enum SuperClasses {
 
 impl SuperClasses {
     /// The model that must be there before.
-    pub(super) fn source(&self) -> Option<&str> {
+    pub(in crate::study) fn source(&self) -> Option<&str> {
         match self {
             SuperClasses::Confusions { of, .. } => Some(of),
             SuperClasses::Random { like } => Some(like),
@@ -50,7 +52,7 @@ impl SuperClasses {
 
 impl Study {
     /// What cannot work about super-classes: one sentence each.
-    pub(super) fn taught_problems(&self) -> Vec<String> {
+    pub(in crate::study) fn taught_problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (index, model) in self.models.iter().enumerate() {
             let Some(taught) = &model.super_classes else { continue };
@@ -84,10 +86,10 @@ pub(super) fn teach(mut config: RunConfig, file: Option<&SuperClassFile>) -> Run
 }
 
 /// What groups are made of, for a seed.
-pub(super) struct Sources<'a> {
-    pub(super) seed: u64,
-    pub(super) study: &'a Study,
-    pub(super) dataset: &'a Dataset,
+struct Sources<'a> {
+    seed: u64,
+    study: &'a Study,
+    dataset: &'a Dataset,
 }
 
 impl Sources<'_> {
@@ -95,7 +97,7 @@ impl Sources<'_> {
     ///
     /// # Errors
     /// If there are no validation images, or fewer classes than experts.
-    pub(super) fn by_confusion(
+    fn by_confusion(
         &self,
         model: &Model,
         (method, by_probability): (&Method, bool),
@@ -109,7 +111,7 @@ impl Sources<'_> {
                 got: "none: the data's validation_fraction is 0".into(),
             });
         }
-        let config = self.study.eval_config();
+        let config = Images::eval_config(self.study);
         let confusion = confusion(vit, params, validation, &config, by_probability)?;
         let graph = confusion.graph()?;
         let grouping = Grouping { method: method.clone(), balanced: false, seed: self.seed };
@@ -120,7 +122,7 @@ impl Sources<'_> {
     }
 
     /// Random groups of the sizes of `like`.
-    pub(super) fn by_chance(&self, model: &Model, like: &SuperClassFile) -> SuperClassFile {
+    fn by_chance(&self, model: &Model, like: &SuperClassFile) -> SuperClassFile {
         let mut left: Vec<String> = self.dataset.class_names.clone();
         let mut draw = stream(self.seed, Purpose::SuperClasses, counter_of(&model.name));
         let groups = like.groups.iter().map(|group| {
@@ -135,7 +137,7 @@ impl Sources<'_> {
     ///
     /// # Errors
     /// If the data have none, or there are other experts than groups.
-    pub(super) fn by_label(&self, model: &Model, column: &str) -> Result<SuperClassFile> {
+    fn by_label(&self, model: &Model, column: &str) -> Result<SuperClassFile> {
         let file = SuperClassFile::of_groups(label_groups(&self.study.data, column)?);
         if file.groups.len() == experts(model) {
             return Ok(file);
@@ -146,6 +148,40 @@ impl Sources<'_> {
             got: file.groups.len().to_string(),
         })
     }
+}
+
+/// What a model is taught with a seed: found once, from what was trained before it.
+///
+/// # Errors
+/// As of what it is made of.
+pub(super) fn find_groups(
+    study: &Study,
+    folder: &Folder,
+    (model, seed): (&Model, u64),
+    dataset: &Dataset,
+) -> Result<()> {
+    let Some(taught) = &model.super_classes else { return Ok(()) };
+    if folder.groups(&model.name, seed)?.is_some() {
+        return Ok(());
+    }
+    let sources = Sources { seed, study, dataset };
+    let file = match taught {
+        SuperClasses::Confusions { of, method, by_probability } => {
+            let Learned { description, model: vit, params } =
+                &Learned::load(&folder.run(of, seed))?;
+            let learned = (description, vit, params);
+            sources.by_confusion(model, (method, *by_probability), learned)?
+        }
+        SuperClasses::Random { like } => {
+            let like = folder.groups(like, seed)?.ok_or_else(|| {
+                let got = format!("none of `{like}` for seed {seed}");
+                Error::format(folder.path(), "super-classes to take sizes of", got)
+            })?;
+            sources.by_chance(model, &like)
+        }
+        SuperClasses::Labels { column } => sources.by_label(model, column)?,
+    };
+    folder.save_groups(&model.name, seed, &file)
 }
 
 fn experts(model: &Model) -> usize {
