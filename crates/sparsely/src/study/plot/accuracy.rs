@@ -7,11 +7,15 @@ use crate::study::statistics::Interval;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Shift of a curve's bars, as a share of the axis, so that curves' bars do not hide each other.
 const DODGE: f64 = 0.008;
+/// Pixels beside a panel whose points are numbered, and of a line there.
+const KEY: u32 = 190;
+const KEY_LINE: i32 = 19;
 
 /// Scores against cost: panels that share the axis of scores.
 pub(in crate::study) struct Picture<'a> {
@@ -54,7 +58,8 @@ impl Picture<'_> {
     pub(in crate::study) fn svg(&self) -> Result<String> {
         let columns = self.panels.len().clamp(1, 2);
         let rows = self.panels.len().div_ceil(columns);
-        let size = (PANEL.0 * columns as u32, PANEL.1 * rows as u32 + HEADER);
+        let key = if self.panels.iter().any(is_numbered) { KEY } else { 0 };
+        let size = ((PANEL.0 + key) * columns as u32, PANEL.1 * rows as u32 + HEADER);
         draw(size, |root| {
             let body = header(root, &self.title, &self.subtitle)?;
             let frame = Frame { picture: self, y: self.scores() };
@@ -95,6 +100,11 @@ impl Picture<'_> {
     }
 }
 
+/// Whether points have numbers and a key beside the panel: models of their own may lie close to one another.
+fn is_numbered(panel: &Panel) -> bool {
+    panel.curves.iter().all(|curve| curve.is_scattered)
+}
+
 /// A picture and its axis of scores.
 struct Frame<'a> {
     picture: &'a Picture<'a>,
@@ -106,9 +116,13 @@ fn draw_panel(
     panel: &Panel,
     frame: &Frame<'_>,
 ) -> Drawn {
+    let (area, key) = match is_numbered(panel) {
+        true => area.split_horizontally(PANEL.0),
+        false => (area.clone(), area.clone()),
+    };
     let x = frame.picture.costs(panel);
     let (x_digits, y_digits) = (digits(&x), digits(&frame.y));
-    let mut chart = ChartBuilder::on(area)
+    let mut chart = ChartBuilder::on(&area)
         .caption(&panel.title, (FONT, 15))
         .margin(10)
         .margin_right(18)
@@ -133,6 +147,9 @@ fn draw_panel(
     for index in 0..panel.curves.len() {
         draw_curve(&mut chart, panel, index, frame)?;
     }
+    if is_numbered(panel) {
+        return draw_key(&key, panel);
+    }
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::LowerRight)
@@ -143,10 +160,27 @@ fn draw_panel(
         .map_err(told)
 }
 
+/// The numbers of a panel's points and what they stand for.
+fn draw_key(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Drawn {
+    let points = panel
+        .curves
+        .iter()
+        .enumerate()
+        .flat_map(|(index, curve)| curve.points.iter().map(move |point| (index, point)));
+    for (line, (index, point)) in points.enumerate() {
+        let (color, y) = (COLORS[index % COLORS.len()], 36 + KEY_LINE * line as i32);
+        let text = format!("{} {}", line + 1, point.label);
+        let style = (FONT, 12).into_font().color(&color);
+        area.draw(&Polygon::new(marker(index, (8, y)), color.filled())).map_err(told)?;
+        area.draw(&Text::new(text, (20, y - 7), style)).map_err(told)?;
+    }
+    Ok(())
+}
+
 /// An arm on a curve: where it lies, and what stands beside it.
 struct Mark<'a> {
     place: Place,
-    label: &'a str,
+    label: Cow<'a, str>,
 }
 
 fn draw_curve<'a, 'b: 'a>(
@@ -156,8 +190,13 @@ fn draw_curve<'a, 'b: 'a>(
     frame: &Frame<'_>,
 ) -> Drawn {
     let (color, curve) = (COLORS[index % COLORS.len()], &panel.curves[index]);
-    let marks = curve.points.iter().filter_map(|point| {
-        Some(Mark { place: *frame.picture.places.get(&*point.arm)?, label: &point.label })
+    let before: usize = panel.curves[..index].iter().map(|curve| curve.points.len()).sum();
+    let marks = curve.points.iter().enumerate().filter_map(|(i, point)| {
+        let label = match is_numbered(panel) {
+            true => Cow::Owned((before + i + 1).to_string()),
+            false => Cow::Borrowed(&*point.label),
+        };
+        Some(Mark { place: *frame.picture.places.get(&*point.arm)?, label })
     });
     let marks: Vec<_> = marks.collect();
     let line = marks.iter().filter(|_| !curve.is_scattered);
