@@ -110,6 +110,7 @@ impl LanguageModel {
         cache: &mut Cache,
     ) -> Result<Var<'t>> {
         let l = tokens.length("decoding", self.config.vocabulary)?;
+        tape.compute_in(self.config.precision.into());
         let (context, memory) = (self.config.context, self.config.memory);
         if tokens.batch != cache.batch {
             let expected = format!("{} sequences, those of the cache", cache.batch);
