@@ -348,7 +348,7 @@ pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(default_value = "train")]
     pub(crate) what: BenchKind,
-    /// Only this model, router or size (as printed)
+    /// Only this model, router or size (as printed); decode: any language preset
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Images of a step, 64 if not told; sequences of attention, 4 if not told
@@ -384,6 +384,8 @@ pub(crate) enum BenchKind {
     Infer,
     /// Attention with experts against dense attention
     Attention,
+    /// Token after token of a language model, beside the memory's bandwidth
+    Decode,
     /// Time against tokens, blocks, threads and experts, beside the ideal
     Growth,
 }

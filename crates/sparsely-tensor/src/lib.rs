@@ -33,6 +33,7 @@ mod ops;
 pub mod optim;
 mod packed;
 mod precision;
+mod rows;
 mod shape;
 mod slab;
 mod tape;
@@ -48,6 +49,7 @@ pub use ops::{
 };
 pub use packed::{PackedSlab, Params, Place, Usage};
 pub use precision::Precision;
+pub use rows::Rows;
 pub use shape::Shape;
 pub use slab::{Layout, Param, Slab, View};
 pub use tape::{Tape, Var};

@@ -1,7 +1,7 @@
 //! Kernels alone and what the processor could do at most, for benchmarks.
 
 use crate::kernel::gemm::{Right, add_outer, gemm, kernel_name, mat, mat_mut};
-use crate::kernel::isa::{Level, level, simd};
+use crate::kernel::isa::simd;
 use crate::kernel::peak::multiply_adds;
 use crate::kernel::reduce;
 use crate::ops::linear_forward;
@@ -10,15 +10,6 @@ use crate::{Activation, Pool, Precision};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
-
-/// The instruction set that loops over elements were chosen for.
-pub fn instruction_set() -> &'static str {
-    match level() {
-        Level::Avx512 => "AVX-512",
-        Level::Avx2 => "AVX2",
-        Level::Baseline => "portable",
-    }
-}
 
 /// What multiplies matrices.
 pub fn product_kernel(precision: Precision) -> &'static str {

@@ -149,6 +149,11 @@ impl<'p> Tape<'p> {
         Var { tape: self, value: Arc::new(value), shape, grad }
     }
 
+    /// A value without gradient in memory that others read too.
+    pub(crate) fn shared(&self, shape: Shape, value: &Arc<Buffer>) -> Var<'_> {
+        Var { tape: self, value: Arc::clone(value), shape, grad: None }
+    }
+
     /// Leaves `step` to be called with the output's gradient, if anything asks for it.
     pub(crate) fn record(
         &self,

@@ -194,7 +194,7 @@ pub(crate) fn gemm(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: Right<'_>) {
 
 /// `dst = finish(start + act(a)·b)`, on the calling thread; bits as for [`gemm`].
 pub(crate) fn product(
-    mut dst: MatMut<'_>,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dst: MatMut<'_>,
     start: Start<'_>,
     left: Left<'_>,
     right: &Right<'_>,

@@ -5,7 +5,6 @@ use crate::attention::{
     AttentionConfig, DenseAttentionConfig, MoaConfig, RelativePositions, SwitchHeadConfig,
 };
 use crate::moe::SigmaMoeConfig;
-use crate::nn::Precision;
 
 /// Sub-words of the paper's data sets.
 const SUB_WORDS: usize = 8000;
@@ -104,10 +103,9 @@ fn model(
         context,
         memory: context,
         dropout: if width < 1000 { 0.1 } else { 0.2 },
-        precision: Precision::F32,
         attention,
         mlp,
-        exceptions: Vec::new(),
+        ..LanguageConfig::default()
     }
 }
 
