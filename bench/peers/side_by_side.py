@@ -1,7 +1,8 @@
 """Runs a benchmark of `sparsely bench` and its peers in turn and prints the medians beside one another.
 
-    python side_by_side.py [train|attention] --sparsely ../../target/release/sparsely --python VENV/bin/python
-                           [--rounds 5] [--threads 2] [--modes eager,compile,bf16,compile+bf16]
+    python side_by_side.py [train|attention|infer|gemm] --sparsely ../../target/release/sparsely --python VENV/bin/python
+                           [--rounds 5] [--threads 2] [--precisions f32,bf16]
+                           [--modes eager,compile,bf16,compile+bf16]
 
 Machines drift; alternating and taking medians compares like with like. The environment is
 passed on, so set LD_LIBRARY_PATH and the like before.
@@ -17,6 +18,9 @@ HERE = pathlib.Path(__file__).parent
 # The figures of a row: its field, unit, and by what it is multiplied.
 FIGURES = [
     ("images_per_second", "images/s", 1),
+    ("milliseconds", "ms/image", 1),
+    ("flops_per_second", "GFLOP/s", 1e-9),
+    ("share_of_peak", "% of the peak", 100),
     ("forward_seconds", "ms forward", 1e3),
     ("forward_and_backward_seconds", "ms with backward", 1e3),
     ("kept_bytes", "MB kept", 1e-6),
@@ -30,30 +34,53 @@ def lines(command):
 
 
 def commands(args):
-    """Ours, and the peers in all modes that were asked for."""
+    """Ours in all precisions, and the peers in all modes that were asked for."""
     threads = ["--threads", str(args.threads)]
-    ours = [args.sparsely, *threads, "bench", args.what, "--json"]
+    ours = [
+        [args.sparsely, *threads, "bench", args.what, "--json", "--precision", precision]
+        for precision in args.precisions.split(",")
+    ]
     modes = [["--" + flag for flag in mode.split("+") if flag != "eager"] for mode in args.modes.split(",")]
+    twin = lambda name, *rest: [args.python, str(HERE / name), *threads, *rest]
     if args.what == "train":
         models = ["vit-192x6", "vmoe-192x6-e8-k1-last2", "vmoe-192x6-e8-k2-last2"]
-        twin = [args.python, str(HERE / "torch_vit.py"), *threads]
-        return [[*ours, "--model", model] for model in models] + [[*twin, *mode] for mode in modes]
-    twin = [args.python, str(HERE / "torch_attention.py"), *threads]
+        own = [[*command, "--model", model] for command in ours for model in models]
+        sparse = [["--k", k, "--experts", way] for k in ("1", "2") for way in ("loop", "bmm")]
+        return own + [
+            command
+            for mode in modes
+            for command in [twin("torch_vit.py", *mode), *(twin("torch_vmoe.py", *way, *mode) for way in sparse)]
+        ]
+    if args.what == "infer":
+        asked = ["--infer", "--k", "2", "--steps", "4"]
+        return [[*command, "--model", "s32"] for command in ours] + [
+            twin("torch_vmoe.py", *asked, "--batch", batch, "--experts", way, *mode)
+            for mode in modes
+            for batch in ("1", "8")
+            for way in ("loop", "bmm")
+        ]
+    if args.what == "gemm":
+        return ours + [twin("torch_gemm.py", *mode) for mode in modes]
     layers = [["--layer", "dense"], *(["--experts", way] for way in ("all", "loop"))]
-    return [ours] + [[*twin, *layer, *mode] for mode in modes for layer in layers]
+    return ours + [twin("torch_attention.py", *layer, *mode) for mode in modes for layer in layers]
 
 
 def name_of(row):
-    return f"{row.get('peer', 'sparsely')} {row.get('model') or row['layer']} {row['precision']}"
+    if "product" in row:
+        what = f"{row['product']} {row['count']} x {row['m']}x{row['k']}x{row['n']}"
+    else:
+        what = row.get("model") or row.get("layer") or f"{row['size']} {row['routed']} batch {row['batch']}"
+    return f"{row.get('peer', 'sparsely')} {what} {row['precision']}"
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="?", choices=["train", "attention"], default="train")
+    parser.add_argument("what", nargs="?", choices=["train", "attention", "infer", "gemm"], default="train")
     parser.add_argument("--sparsely", required=True)
     parser.add_argument("--python", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precisions", default="f32")
     parser.add_argument("--modes", default="eager")
     args = parser.parse_args()
     rows = {}

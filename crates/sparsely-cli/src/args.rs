@@ -3,11 +3,13 @@
 mod cost;
 mod language;
 mod mobile;
+mod precision;
 mod sweep;
 
 pub(crate) use cost::{ClusterArgs, CostArgs, PaperArg};
 pub(crate) use language::{GenerateArgs, ScoreArgs};
 pub(crate) use mobile::{GroupingArgs, MethodArg, MobileArgs, SuperclassesArgs};
+pub(crate) use precision::PrecisionArgs;
 pub(crate) use sweep::{BudgetArgs, SweepArgs};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
@@ -77,6 +79,8 @@ pub(crate) struct TrainArgs {
     /// Decides everything that is drawn
     #[arg(long, conflicts_with = "resume")]
     pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
     /// Teach the router of whole images these super-classes, one for each expert
     #[arg(long, value_name = "JSON", conflicts_with = "resume")]
     pub(crate) superclasses: Option<PathBuf>,
@@ -189,6 +193,8 @@ pub(crate) struct EvalArgs {
     pub(crate) dial: DialArgs,
     #[command(flatten)]
     pub(crate) sweep: SweepArgs,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
     /// Images that are computed together
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<NonZeroUsize>,
@@ -232,6 +238,8 @@ pub(crate) struct PredictArgs {
     pub(crate) dial: DialArgs,
     #[command(flatten)]
     pub(crate) budget: BudgetArgs,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
     /// Tell on stderr how much of the model was read, and how much memory is resident
     #[arg(long)]
     pub(crate) memory: bool,
@@ -259,6 +267,8 @@ pub(crate) struct LogitsArgs {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) dial: DialArgs,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
 }
 
 #[derive(ClapArgs)]
@@ -338,7 +348,7 @@ pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(default_value = "train")]
     pub(crate) what: BenchKind,
-    /// Only this model, router or size (as printed)
+    /// Only this model, router or size (as printed); decode: any language preset
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Images of a step, 64 if not told; sequences of attention, 4 if not told
@@ -350,6 +360,8 @@ pub(crate) struct BenchArgs {
     /// infer, growth: put their JSON lines and picture here; infer keeps what was measured before of other sizes
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
     /// Steps that are timed, after three that are not
     #[arg(long, default_value = "12", value_name = "N")]
     pub(crate) steps: NonZeroUsize,
@@ -372,6 +384,8 @@ pub(crate) enum BenchKind {
     Infer,
     /// Attention with experts against dense attention
     Attention,
+    /// Token after token of a language model, beside the memory's bandwidth
+    Decode,
     /// Time against tokens, blocks, threads and experts, beside the ideal
     Growth,
 }

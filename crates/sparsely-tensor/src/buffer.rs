@@ -154,6 +154,34 @@ impl Buffer {
         self.len == 0
     }
 
+    /// Appends f32 elements, where they are or, with twice the room, elsewhere.
+    pub(crate) fn append(&mut self, new: &[f32]) {
+        let (old, len) = (self.len, self.len + new.len());
+        if 4 * len > size_of_val(&self.lines[..]) {
+            let mut larger = self.pool.take(DType::F32, 2 * len);
+            larger.as_f32_mut()[..old].copy_from_slice(self.as_f32());
+            larger.resize(old);
+            *self = larger;
+        }
+        self.resize(len);
+        self.as_f32_mut()[old..].copy_from_slice(new);
+    }
+
+    /// Removes the first `count` f32 elements, or all.
+    pub(crate) fn forget(&mut self, count: usize) {
+        let count = count.min(self.len);
+        self.as_f32_mut().copy_within(count.., 0);
+        self.resize(self.len - count);
+    }
+
+    /// Takes `len` of the elements that there is room for as its own.
+    fn resize(&mut self, len: usize) {
+        let bytes = self.dtype.bytes();
+        self.pool.used.now.fetch_add(len * bytes, Ordering::Relaxed);
+        self.pool.used.now.fetch_sub(self.len * bytes, Ordering::Relaxed);
+        self.len = len;
+    }
+
     /// Type of the elements.
     pub fn dtype(&self) -> DType {
         self.dtype

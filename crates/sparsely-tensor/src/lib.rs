@@ -32,6 +32,8 @@ pub mod measure;
 mod ops;
 pub mod optim;
 mod packed;
+mod precision;
+mod rows;
 mod shape;
 mod slab;
 mod tape;
@@ -46,6 +48,8 @@ pub use ops::{
     Sinkhorn, SparseTransport, Spread, causal_pairs,
 };
 pub use packed::{PackedSlab, Params, Place, Usage};
+pub use precision::Precision;
+pub use rows::Rows;
 pub use shape::Shape;
 pub use slab::{Layout, Param, Slab, View};
 pub use tape::{Tape, Var};

@@ -1,34 +1,32 @@
 //! Kernels alone and what the processor could do at most, for benchmarks.
 
-use crate::Activation;
-use crate::kernel::gemm::{add_outer, gemm, mat, mat_mut};
-use crate::kernel::isa::{Level, level, simd};
+use crate::kernel::gemm::{Right, add_outer, gemm, kernel_name, mat, mat_mut};
+use crate::kernel::isa::simd;
 use crate::kernel::peak::multiply_adds;
 use crate::kernel::reduce;
 use crate::ops::linear_forward;
 use crate::tape::Write;
+use crate::{Activation, Pool, Precision};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// The instruction set that the kernels were chosen for.
-pub fn instruction_set() -> &'static str {
-    match level() {
-        Level::Avx512 => "AVX-512",
-        Level::Avx2 => "AVX2",
-        Level::Baseline => "portable",
-    }
+/// What multiplies matrices.
+pub fn product_kernel(precision: Precision) -> &'static str {
+    kernel_name(precision)
 }
 
-/// FLOPs a second of a loop of f32 multiply-adds on all threads of the current pool, the best of
+/// FLOPs a second of a loop of multiply-adds on all threads of the current pool, the best of
 /// several short ones.
-pub fn peak_flops() -> f64 {
-    const ROUNDS: usize = 2_000_000;
+pub fn peak_flops(precision: Precision) -> f64 {
+    // Of a register's multiply-adds.
+    const MACS: usize = 400_000_000;
     const TRIES: usize = 7;
     let once = || {
         let begin = Instant::now();
+        let rounds = MACS / multiply_adds(precision, 1).0;
         let macs: usize = rayon::broadcast(|_| {
-            let (macs, sum) = multiply_adds(black_box(ROUNDS));
+            let (macs, sum) = multiply_adds(precision, black_box(rounds));
             black_box(sum);
             macs
         })
@@ -74,31 +72,41 @@ pub enum Form {
 }
 
 /// Seconds of a product of random matrices on all threads of the current pool, one for each of `rounds`.
-pub fn product_seconds(form: Form, [m, k, n]: [usize; 3], rounds: usize) -> Vec<f64> {
+pub fn product_seconds(
+    precision: Precision,
+    form: Form,
+    [m, k, n]: [usize; 3],
+    rounds: usize,
+) -> Vec<f64> {
     let count = if let Form::Many(count) = form { count } else { 1 };
     // The values do not change the time; denormal and infinite ones would.
     let values = |len: usize| -> Vec<f32> {
         (0..len).map(|i| (i * 7919 % 2048) as f32 / 1024.0 - 1.0).collect()
     };
-    let (a, b) = (values(count * m * k), values(count * k * n));
-    let mut c = vec![0.0; count * m * n];
+    // On pages as large as those of activations.
+    let pool = Pool::new();
+    let buffers = [values(count * m * k), values(count * k * n)].map(|v| pool.copy_of(&v));
+    let [a, b] = [buffers[0].as_f32(), buffers[1].as_f32()];
+    let mut c = pool.zeros(count * m * n);
+    let c = c.as_f32_mut();
+    let right = |values| Right::new(values, precision);
     let mut once = || {
         let begin = Instant::now();
         match form {
-            Form::Forward => linear_forward(&mut c, &a, &mat(&b, k, n).into()),
-            Form::InputGradient => linear_forward(&mut c, &a, &mat(&b, n, k).transpose().into()),
+            Form::Forward => linear_forward(c, a, &right(mat(b, k, n))),
+            Form::InputGradient => linear_forward(c, a, &right(mat(b, n, k).transpose())),
             Form::WeightGradient => {
-                add_outer(&mut c, Activation::Identity, mat(&a, k, m), mat(&b, k, n));
+                add_outer(c, Activation::Identity, mat(a, k, m), right(mat(b, k, n)));
             }
             Form::Many(_) => {
                 let factors = a.par_chunks(m * k).zip(b.par_chunks(k * n));
                 c.par_chunks_mut(m * n).zip(factors).for_each(|(c, (a, b))| {
-                    gemm(mat_mut(c, m, n), Write::Replace, mat(a, m, k), mat(b, k, n));
+                    gemm(mat_mut(c, m, n), Write::Replace, mat(a, m, k), right(mat(b, k, n)));
                 });
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
-        black_box(&c);
+        black_box(&*c);
         seconds
     };
     once();

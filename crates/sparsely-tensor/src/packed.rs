@@ -7,7 +7,7 @@
 use crate::kernel::gemm::{MatRef, Right, mat, pack, packed_len};
 use crate::mapping::Mapping;
 use crate::slab::{Layout, Param, Slab};
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -49,6 +49,7 @@ enum Source {
 /// A kernel that was used: its packed form, where products of this machine have one.
 struct Kernel {
     panels: Option<Vec<Page>>,
+    precision: Precision,
 }
 
 /// The unit of allocation: kernels do not share pages.
@@ -136,38 +137,50 @@ impl PackedSlab {
     }
 
     /// The kernel `[I, O]`, or kernel `index` of a stack `[E, I, O]`, as products take it best.
-    pub(crate) fn kernel(&self, param: &Param, index: usize) -> Result<Right<'_>> {
-        let values = kernel_of(self.values(param), param, index);
+    /// Packed for the precision that asks first; to another, the values as they lie.
+    pub(crate) fn kernel(
+        &self,
+        param: &Param,
+        index: usize,
+        precision: Precision,
+    ) -> Result<Right<'_>> {
+        let right = Right::new(kernel_of(self.values(param), param, index), precision);
         let cell = &self.kernels[param.index()][index];
         let kernel = match cell.get() {
             Some(kernel) => kernel,
             None => {
-                let kernel = self.first_use(param, index, values)?;
+                let kernel = self.first_use(param, index, &right)?;
                 // Another thread may have been quicker, with the same.
                 cell.get_or_init(|| kernel)
             }
         };
+        if kernel.precision != precision {
+            return Ok(right);
+        }
         let panels = kernel.panels.as_ref().map(|pages| {
-            let len = packed_len(values.nrows(), values.ncols()).unwrap_or(0);
+            let extents = [right.values().nrows(), right.values().ncols()];
+            let len = packed_len(precision, extents).unwrap_or(0);
             &bytemuck::cast_slice(pages)[..len]
         });
-        Ok(Right::packed(values, panels))
+        Ok(right.with_panels(panels))
     }
 
-    fn first_use(&self, param: &Param, index: usize, values: MatRef<'_>) -> Result<Kernel> {
+    fn first_use(&self, param: &Param, index: usize, right: &Right<'_>) -> Result<Kernel> {
+        let precision = right.precision();
         let part = self.layout.views()[param.index()].stacked.then_some(index);
         if self.is_checked_late(param) {
             self.check(param, part)?;
         }
-        let Some(len) = packed_len(values.nrows(), values.ncols()) else {
-            return Ok(Kernel { panels: None });
+        let extents = [right.values().nrows(), right.values().ncols()];
+        let Some(len) = packed_len(precision, extents) else {
+            return Ok(Kernel { panels: None, precision });
         };
         let mut pages: Vec<Page> = bytemuck::allocation::zeroed_vec((4 * len).div_ceil(4096));
-        let is_packed = pack(values, &mut bytemuck::cast_slice_mut(&mut pages)[..len]);
+        let is_packed = pack(right, &mut bytemuck::cast_slice_mut(&mut pages)[..len]);
         if is_packed {
             self.release(self.file_range(param, part));
         }
-        Ok(Kernel { panels: is_packed.then_some(pages) })
+        Ok(Kernel { panels: is_packed.then_some(pages), precision })
     }
 
     fn values(&self, param: &Param) -> &[f32] {
@@ -279,10 +292,17 @@ impl<'p> Params<'p> {
     }
 
     /// See [`PackedSlab::kernel`]; of a slab, the values as they lie.
-    pub(crate) fn kernel(self, param: &Param, index: usize) -> Result<Right<'p>> {
+    pub(crate) fn kernel(
+        self,
+        param: &Param,
+        index: usize,
+        precision: Precision,
+    ) -> Result<Right<'p>> {
         match self {
-            Params::Slab(slab) => Ok(kernel_of(slab.view(param), param, index).into()),
-            Params::Packed(slab) => slab.kernel(param, index),
+            Params::Slab(slab) => {
+                Ok(Right::new(kernel_of(slab.view(param), param, index), precision))
+            }
+            Params::Packed(slab) => slab.kernel(param, index, precision),
         }
     }
 }

@@ -8,7 +8,7 @@
 use crate::buffer::{Buffer, DType, Pool};
 use crate::packed::Params;
 use crate::slab::{Param, Slab};
-use crate::{Error, Result, Shape};
+use crate::{Error, Precision, Result, Shape};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ pub(crate) type GradId = usize;
 pub struct Tape<'p> {
     params: Params<'p>,
     pool: Pool,
+    precision: Cell<Precision>,
     records: bool,
     steps: RefCell<Vec<Step>>,
     num_grads: Cell<usize>,
@@ -37,10 +38,17 @@ impl<'p> Tape<'p> {
         Tape {
             params: params.into(),
             pool: pool.clone(),
+            precision: Cell::new(Precision::F32),
             records: false,
             steps: RefCell::default(),
             num_grads: Cell::new(0),
         }
+    }
+
+    /// Rounds the factors of the products from here on, and of all on the way back. What names its own precision
+    /// ([`Var::linear_f32`]) keeps it.
+    pub fn compute_in(&self, precision: Precision) {
+        self.precision.set(precision);
     }
 
     /// A value without gradient: data, noise, masks.
@@ -92,8 +100,13 @@ impl<'p> Tape<'p> {
         if let Some(id) = loss.grad {
             pending[id] = Some(self.pool.copy_of(&[1.0]));
         }
-        let mut backward =
-            Backward { params, param_grads: grads, pending, pool: self.pool.clone() };
+        let mut backward = Backward {
+            params,
+            param_grads: grads,
+            pending,
+            pool: self.pool.clone(),
+            precision: self.precision(),
+        };
         while let Some(step) = self.pop_step() {
             step(&mut backward);
         }
@@ -106,6 +119,11 @@ impl<'p> Tape<'p> {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// What the factors of products are rounded to.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision.get()
     }
 
     pub(crate) fn params(&self) -> Params<'p> {
@@ -129,6 +147,11 @@ impl<'p> Tape<'p> {
     pub(crate) fn var(&self, shape: Shape, value: Buffer, grad: Option<GradId>) -> Var<'_> {
         debug_assert_eq!(value.len(), shape.len());
         Var { tape: self, value: Arc::new(value), shape, grad }
+    }
+
+    /// A value without gradient in memory that others read too.
+    pub(crate) fn shared(&self, shape: Shape, value: &Arc<Buffer>) -> Var<'_> {
+        Var { tape: self, value: Arc::clone(value), shape, grad: None }
     }
 
     /// Leaves `step` to be called with the output's gradient, if anything asks for it.
@@ -210,6 +233,7 @@ pub(crate) struct Backward<'a> {
     param_grads: &'a mut Slab,
     pending: Vec<Option<Buffer>>,
     pub(crate) pool: Pool,
+    pub(crate) precision: Precision,
 }
 
 /// Whether a kernel overwrites its output or adds to it.

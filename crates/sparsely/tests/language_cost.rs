@@ -34,7 +34,7 @@ fn model(attention: AttentionConfig, memory: usize) -> LanguageConfig {
         dropout: 0.0,
         attention,
         mlp: MlpConfig::Dense(DenseMlpConfig { width: 40 }),
-        exceptions: Vec::new(),
+        ..LanguageConfig::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be asked of a language model.
 
+use super::PrecisionArgs;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -11,6 +12,8 @@ pub(crate) struct ScoreArgs {
     /// "answer": i} with "after" for text that follows the choice
     #[arg(long, value_name = "JSONL")]
     pub(crate) pairs: PathBuf,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
     /// A line of JSON for each question too: its log-probabilities in nats
     #[arg(long)]
     pub(crate) each: bool,
@@ -38,6 +41,8 @@ pub(crate) struct GenerateArgs {
     /// Most tokens that are written
     #[arg(long, default_value = "200", value_name = "N")]
     pub(crate) max_tokens: usize,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
     /// A text that ends the answer and is no part of it (may be repeated)
     #[arg(long = "stop", value_name = "STRING", allow_hyphen_values = true)]
     pub(crate) stops: Vec<String>,

@@ -16,7 +16,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
     if args.usage.is_some() {
         bail!("--usage is of language models");
     }
-    let mut trained = Trained::open(&args.run)?;
+    let mut trained = Trained::open(&args.run, &args.precision)?;
     let Trained { config, saved, model, .. } = &mut trained;
     if let Some(data) = &args.data {
         config.data.source.clone_from(data);

@@ -1,7 +1,7 @@
 //! `sparsely export`: a run's model for other programs.
 
 use super::Trained;
-use crate::args::{ExportFormat, ExportVmoeArgs};
+use crate::args::{ExportFormat, ExportVmoeArgs, PrecisionArgs};
 use anyhow::{Context, Result, bail};
 use sparsely::checkpoint::reference::{describe_config, to_arrays};
 use sparsely::checkpoint::{array_refs, write_json, write_npz, write_vmoe};
@@ -19,7 +19,7 @@ pub(crate) fn run(format: &ExportFormat) -> Result<ExitCode> {
 fn vmoe(args: &ExportVmoeArgs) -> Result<ExitCode> {
     let descriptions = descriptions(args);
     refuse_existing(descriptions.iter().chain(&args.npz))?;
-    let Trained { model, params, .. } = Trained::open(&args.run)?;
+    let Trained { model, params, .. } = Trained::open(&args.run, &PrecisionArgs::default())?;
     let description = describe_config(model.config())?;
     let params = params.to_slab()?;
     let arrays = to_arrays(model.config(), &params)?;

@@ -15,7 +15,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<ExitCode> {
         stops: args.stops.clone(),
     };
     asked.sampling.validate()?;
-    let TrainedLanguage { model, params, tokenizer, .. } = TrainedLanguage::load(&args.run)?;
+    let TrainedLanguage { model, params, tokenizer, .. } =
+        TrainedLanguage::load(&args.run, &args.precision)?;
     let mut out = std::io::stdout();
     let written = generate((&model, &params), &tokenizer, &asked, &mut |text| {
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -1,7 +1,7 @@
 //! `train` and `eval` of language models, and what their other verbs share.
 
 use super::train::{ROOT, stop_on_signals, tell_stop};
-use crate::args::{EvalArgs, SplitArg, TrainArgs};
+use crate::args::{EvalArgs, PrecisionArgs, SplitArg, TrainArgs};
 use crate::progress::Progress;
 use crate::table::{cells, say_aligned};
 use anyhow::{Result, bail};
@@ -30,10 +30,11 @@ pub(crate) struct TrainedLanguage {
 }
 
 impl TrainedLanguage {
-    pub(crate) fn load(path: &Path) -> Result<TrainedLanguage> {
+    pub(crate) fn load(path: &Path, precision: &PrecisionArgs) -> Result<TrainedLanguage> {
         let folder = RunFolder::open(path)?;
         let config = LanguageRunConfig::from_toml(&folder.config()?, &folder.config_path())?;
         let (saved, model, params) = SavedLanguageModel::load(&folder)?;
+        let model = model.with_precision(precision.or(saved.model.precision));
         let tokenizer = Corpus::tokenizer(&config.data, folder.path())?;
         saved.check_tokenizer(&tokenizer, &folder)?;
         Ok(TrainedLanguage { folder, config, saved, model, params, tokenizer })
@@ -78,6 +79,7 @@ fn configure(args: &TrainArgs) -> Result<LanguageRunConfig> {
     if let Some(seed) = args.seed {
         base.seed = seed;
     }
+    base.model.precision = args.precision.or(base.model.precision);
     let config = apply_set(&base, &args.sets)?;
     if config.model.vocabulary != base.model.vocabulary {
         bail!("model.vocabulary cannot be set: it is the tokenizer's (set data.tokenizer)");
@@ -89,7 +91,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<ExitCode> {
     if !args.dial.is_empty() || args.sweep.sweep {
         bail!("routing flags and --sweep are for models of images");
     }
-    let mut trained = TrainedLanguage::load(&args.run)?;
+    let mut trained = TrainedLanguage::load(&args.run, &args.precision)?;
     if let Some(batch) = args.batch {
         trained.config.eval.batch_size = batch.get();
     }

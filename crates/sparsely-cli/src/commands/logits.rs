@@ -31,12 +31,13 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     }
     let (model, params) = match (&args.run, &args.config, &args.params) {
         (Some(run), _, _) => {
-            let trained = Trained::open(run)?;
+            let trained = Trained::open(run, &args.precision)?;
             (trained.model, trained.params)
         }
         (None, Some(config), Some(params)) => {
             let (model, params) = load_reference(config, params, height)?;
-            (model, PackedSlab::new(params))
+            let precision = args.precision.or(model.config().precision);
+            (model.with_precision(precision), PackedSlab::new(params))
         }
         _ => unreachable!("clap asks for a run, or a configuration and parameters"),
     };

@@ -16,7 +16,7 @@ pub(crate) mod superclasses;
 mod sweep;
 pub(crate) mod train;
 
-use crate::args::DialArgs;
+use crate::args::{DialArgs, PrecisionArgs};
 use anyhow::{Result, bail};
 use sparsely::checkpoint::RunFolder;
 use sparsely::eval::SavedModel;
@@ -36,10 +36,11 @@ pub(crate) struct Trained {
 
 impl Trained {
     /// Opens it for inference: what is not used is not read.
-    pub(crate) fn open(path: &Path) -> Result<Trained> {
+    pub(crate) fn open(path: &Path, precision: &PrecisionArgs) -> Result<Trained> {
         let folder = RunFolder::open(path)?;
         let config = RunConfig::from_toml(&folder.config()?, &folder.config_path())?;
         let (saved, model, params) = SavedModel::open(&folder)?;
+        let model = model.with_precision(precision.or(saved.model.precision));
         Ok(Trained { config, saved, model, params })
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &PredictArgs) -> Result<ExitCode> {
-    let mut trained = Trained::open(&args.run)?;
+    let mut trained = Trained::open(&args.run, &args.precision)?;
     trained.config.eval.dial = match &args.budget.budget {
         Some(budget) => sweep::within_budget(&args.run, &trained, budget)?,
         None => dial(&args.dial, trained.model.config(), &trained.config.eval.dial)?,

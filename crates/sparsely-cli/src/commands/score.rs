@@ -9,7 +9,8 @@ use sparsely::eval::language::{Accuracy, read_items, score};
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &ScoreArgs) -> Result<ExitCode> {
-    let TrainedLanguage { model, params, tokenizer, .. } = TrainedLanguage::load(&args.run)?;
+    let TrainedLanguage { model, params, tokenizer, .. } =
+        TrainedLanguage::load(&args.run, &args.precision)?;
     let items = read_items(&args.pairs)?;
     let steps = Steps::new(items.len() as u64);
     let scored = score((&model, &params), &tokenizer, &items, &mut |done| {

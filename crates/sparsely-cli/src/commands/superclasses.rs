@@ -1,7 +1,7 @@
 //! `sparsely superclasses`.
 
 use super::Trained;
-use crate::args::{GroupingArgs, MethodArg, SuperclassesArgs};
+use crate::args::{GroupingArgs, MethodArg, PrecisionArgs, SuperclassesArgs};
 use anyhow::{Result, bail};
 use sparsely::checkpoint::{write_atomic, write_json};
 use sparsely::data::{DataConfig, Dataset, label_groups};
@@ -29,7 +29,7 @@ pub(super) fn find(
     out: &Path,
 ) -> Result<SuperClassFile> {
     let grouping = grouping(args)?;
-    let Trained { config, saved, model, params } = Trained::open(run)?;
+    let Trained { config, saved, model, params } = Trained::open(run, &PrecisionArgs::default())?;
     if config.data.source.is_empty() {
         bail!("the model was imported without images: there is nothing to tell its confusions by");
     }

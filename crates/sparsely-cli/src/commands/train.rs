@@ -60,6 +60,7 @@ fn configure(args: &TrainArgs) -> Result<RunConfig> {
     if let Some(seed) = args.seed {
         base.seed = seed;
     }
+    base.model.precision = args.precision.or(base.model.precision);
     if let Some(path) = &args.superclasses {
         teach(&mut base, SuperClassFile::read(path)?.groups());
     }

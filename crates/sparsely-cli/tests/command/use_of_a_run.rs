@@ -173,3 +173,38 @@ fn pixels_that_no_patch_sees_are_told_once() {
          seen\n"
     );
 }
+
+#[test]
+fn a_run_remembers_its_precision_and_may_be_used_in_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, image) = (folder.path().join("run"), folder.path().join("a.png"));
+    let trained = train_tiny(&out, &["--precision", "bf16"]);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let config = fs::read_to_string(out.join("config.toml")).unwrap();
+    assert!(config.contains("precision = \"bf16\""), "{config}");
+    let loss = |args: &[&str]| {
+        let output = sparsely().arg("eval").arg(&out).arg("--json").args(args).output().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        json["loss"].as_f64().unwrap()
+    };
+    let [own, bf16, f32] = [&[][..], &["--precision", "bf16"], &["--precision", "f32"]].map(loss);
+    assert_eq!(own, bf16);
+    assert!(own != f32 && (own / f32 - 1.0).abs() < 0.01, "{own} in bf16, {f32} in f32");
+
+    // Alone as among others, in bf16 too.
+    write_image(&image, 3);
+    let predict = |count: usize| {
+        let mut command = sparsely();
+        command.arg("predict").arg(&out).args(["--json", "--top", "10"]);
+        stdout(&command.args(vec![&image; count]).output().unwrap())
+    };
+    assert_eq!(predict(1).repeat(5), predict(5));
+
+    let refused = run(&["eval", out.to_str().unwrap(), "--precision", "fp8"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("invalid value 'fp8' for '--precision"),
+        "{}",
+        stderr(&refused)
+    );
+}

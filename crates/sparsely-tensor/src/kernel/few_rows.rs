@@ -8,6 +8,7 @@ use super::elementwise::{activate, activate_backward, add_slice};
 use super::gemm::{Finish, Left, MatMut, MatRef, Right, Start};
 use super::isa::simd;
 use super::scratch::with_scratch;
+use crate::Precision;
 
 /// Most rows for which packing costs more than it gives.
 pub(super) const FEW: usize = 6;
@@ -17,7 +18,8 @@ const TOGETHER: usize = 4;
 
 /// Whether this is how to compute a product of `m` rows with `right`.
 pub(super) fn fits(m: usize, right: &Right<'_>) -> bool {
-    m <= FEW && right.panels().is_none() && right.values().col_stride() == 1
+    let is_as_it_lies = right.precision() == Precision::F32 && right.panels().is_none();
+    m <= FEW && is_as_it_lies && right.values().col_stride() == 1
 }
 
 /// `dst = finish(start + act(a)·b)`, summed in blocks of `block` of the inner dimension.

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-/// A register of f32 lanes, and the shape of the tile that fits its register file.
+/// A register of f32 lanes.
 ///
 /// # Safety
 /// Every method needs the instruction set of the implementor, and pointers to
@@ -10,12 +10,6 @@ use std::arch::x86_64::*;
 pub(super) trait Register: Copy {
     /// Elements of a register.
     const LANES: usize;
-    /// Rows of a tile.
-    const TILE_ROWS: usize;
-    /// Registers of a row of a tile.
-    const TILE_REGISTERS: usize;
-    /// Longest inner dimension of a block: a panel then takes half of the first-level cache.
-    const INNER: usize;
 
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -26,29 +20,10 @@ pub(super) trait Register: Copy {
     unsafe fn fma(self, b: Self, c: Self) -> Self;
     /// Rows to columns; `block` holds [`Register::LANES`] registers.
     unsafe fn transpose(block: &mut [Self]);
-    /// One tile; see [`super::product::Tile::compute`].
-    unsafe fn tile(tile: &super::product::Tile, rows: usize, registers: usize);
-
-    /// Columns of the next panel, of `left` that remain: a whole tile, or what is left in whole
-    /// registers.
-    fn panel_width(left: usize) -> usize {
-        let padded = left.next_multiple_of(Self::LANES);
-        let whole = Self::TILE_REGISTERS * Self::LANES;
-        // Four thirds of a tile are two equal panels: one of a single register could not hide
-        // the latency of its chains.
-        if Self::TILE_REGISTERS == 3 && padded == 4 * Self::LANES {
-            2 * Self::LANES
-        } else {
-            padded.min(whole)
-        }
-    }
 }
 
 impl Register for __m256 {
     const LANES: usize = 8;
-    const TILE_ROWS: usize = 6;
-    const TILE_REGISTERS: usize = 2;
-    const INNER: usize = 256;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -110,20 +85,10 @@ impl Register for __m256 {
             }
         }
     }
-
-    #[inline(never)]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(tile: &super::product::Tile, rows: usize, registers: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { tile.dispatch::<Self>(rows, registers) };
-    }
 }
 
 impl Register for __m512 {
     const LANES: usize = 16;
-    const TILE_ROWS: usize = 8;
-    const TILE_REGISTERS: usize = 3;
-    const INNER: usize = 192;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -194,12 +159,5 @@ impl Register for __m512 {
                 x[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(high01, high23);
             }
         }
-    }
-
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-    unsafe fn tile(tile: &super::product::Tile, rows: usize, registers: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { tile.dispatch::<Self>(rows, registers) };
     }
 }

@@ -3,12 +3,12 @@
 //! The attention matrix of a head lives in a thread's scratch and is computed again in the
 //! backward pass, so that nothing quadratic in the length is kept.
 
-use crate::kernel::gemm::{MatMut, MatRef, gemm, mat, mat_mut};
+use crate::kernel::gemm::{MatMut, MatRef, Right, gemm, mat, mat_mut};
 use crate::kernel::isa::simd;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::{math, reduce};
 use crate::tape::{Var, Write};
-use crate::{DType, Error, Result, Shape};
+use crate::{DType, Error, Precision, Result, Shape};
 use rayon::prelude::*;
 
 impl<'t> Var<'t> {
@@ -24,12 +24,12 @@ impl<'t> Var<'t> {
             return Err(Error::shape("self_attention", expected, format!("{:?}", self.shape)));
         }
         let d = width / 3;
-        let tape = self.tape;
+        let (tape, precision) = (self.tape, self.tape.precision());
         let mut y = tape.take(b * l * d);
         let images = y.as_f32_mut().par_chunks_mut(l * d).zip(self.values().par_chunks(l * width));
         images.for_each(|(y, qkv)| {
             let [q, k, v] = thirds(mat(qkv, l, width));
-            forward_heads(mat_mut(y, l, d), Qkv { q, k, v }, heads);
+            forward_heads(mat_mut(y, l, d), Qkv { q, k, v, precision }, heads);
         });
 
         let out = tape.grad_id_if(&[self]);
@@ -45,7 +45,7 @@ impl<'t> Var<'t> {
                 let (dk, dv) = d_kv.split_at_col_mut(d);
                 backward_heads(
                     QkvMut { q: dq, k: dk, v: dv },
-                    Qkv { q, k, v },
+                    Qkv { q, k, v, precision },
                     mat(dy, l, d),
                     heads,
                 );
@@ -68,13 +68,14 @@ impl<'t> Var<'t> {
             let got = format!("q {:?}, kv {:?}", self.shape, kv.shape);
             return Err(Error::shape("cross_attention", expected, got));
         }
-        let tape = self.tape;
+        let (tape, precision) = (self.tape, self.tape.precision());
         let mut y = tape.take(b * q_len * d);
         let images =
             y.as_f32_mut().par_chunks_mut(q_len * d).zip(self.values().par_chunks(q_len * d));
         images.zip(kv.values().par_chunks(l * width)).for_each(|((y, q), kv)| {
             let (k, v) = mat(kv, l, width).split_at_col(d);
-            forward_heads(mat_mut(y, q_len, d), Qkv { q: mat(q, q_len, d), k, v }, heads);
+            let qkv = Qkv { q: mat(q, q_len, d), k, v, precision };
+            forward_heads(mat_mut(y, q_len, d), qkv, heads);
         });
 
         let out = tape.grad_id_if(&[self, kv]);
@@ -95,7 +96,7 @@ impl<'t> Var<'t> {
                     let grads = QkvMut { q: mat_mut(dq, q_len, d), k: dk, v: dv };
                     backward_heads(
                         grads,
-                        Qkv { q: mat(q, q_len, d), k, v },
+                        Qkv { q: mat(q, q_len, d), k, v, precision },
                         mat(dy, q_len, d),
                         heads,
                     );
@@ -114,6 +115,7 @@ struct Qkv<'a> {
     q: MatRef<'a>,
     k: MatRef<'a>,
     v: MatRef<'a>,
+    precision: Precision,
 }
 
 struct QkvMut<'a> {
@@ -132,7 +134,12 @@ impl<'a> Qkv<'a> {
         let (q0, q1) = self.q.split_at_col(cut);
         let (k0, k1) = self.k.split_at_col(cut);
         let (v0, v1) = self.v.split_at_col(cut);
-        (Qkv { q: q0, k: k0, v: v0 }, Qkv { q: q1, k: k1, v: v1 })
+        (Qkv { q: q0, k: k0, v: v0, ..self }, Qkv { q: q1, k: k1, v: v1, ..self })
+    }
+
+    /// A right factor.
+    fn right<'b>(self, values: MatRef<'b>) -> Right<'b> {
+        Right::new(values, self.precision)
     }
 }
 
@@ -164,7 +171,7 @@ fn backward_heads(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: MatRef<'_>, heads: usize)
 /// Fills `p` with softmax(q kᵀ / √A), `[Q, L]`.
 fn attention_matrix(p: &mut [f32], qkv: Qkv<'_>) {
     let (q_len, l) = (qkv.q.nrows(), qkv.k.nrows());
-    gemm(mat_mut(p, q_len, l), Write::Replace, qkv.q, qkv.k.transpose());
+    gemm(mat_mut(p, q_len, l), Write::Replace, qkv.q, qkv.right(qkv.k.transpose()));
     softmax_rows(p, l, 1.0 / (qkv.q.ncols() as f32).sqrt());
 }
 
@@ -172,7 +179,7 @@ fn forward_head(y: MatMut<'_>, qkv: Qkv<'_>) {
     let (q_len, l) = (qkv.q.nrows(), qkv.k.nrows());
     with_scratch(q_len * l, |p| {
         attention_matrix(p, qkv);
-        gemm(y, Write::Replace, mat(p, q_len, l), qkv.v);
+        gemm(y, Write::Replace, mat(p, q_len, l), qkv.right(qkv.v));
     });
 }
 
@@ -182,11 +189,11 @@ fn backward_head(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: MatRef<'_>) {
     with_scratch(2 * q_len * l, |scratch| {
         let (p, ds) = scratch.split_at_mut(q_len * l);
         attention_matrix(p, qkv);
-        gemm(grads.v, Write::Replace, mat(p, q_len, l).transpose(), dy);
-        gemm(mat_mut(ds, q_len, l), Write::Replace, dy, qkv.v.transpose());
+        gemm(grads.v, Write::Replace, mat(p, q_len, l).transpose(), qkv.right(dy));
+        gemm(mat_mut(ds, q_len, l), Write::Replace, dy, qkv.right(qkv.v.transpose()));
         softmax_rows_backward(p, ds, l, 1.0 / (qkv.q.ncols() as f32).sqrt());
-        gemm(grads.q, Write::Replace, mat(ds, q_len, l), qkv.k);
-        gemm(grads.k, Write::Replace, mat(ds, q_len, l).transpose(), qkv.q);
+        gemm(grads.q, Write::Replace, mat(ds, q_len, l), qkv.right(qkv.k));
+        gemm(grads.k, Write::Replace, mat(ds, q_len, l).transpose(), qkv.right(qkv.q));
     });
 }
 

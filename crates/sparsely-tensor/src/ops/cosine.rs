@@ -2,10 +2,10 @@
 
 use super::column_sum::add_row_blocks;
 use crate::kernel::elementwise::{Activation, axpy, dot, scale as scale_slice};
-use crate::kernel::gemm::{Start, add_outer, gemm_by_rows, mat, mat_mut};
+use crate::kernel::gemm::{Right, Start, add_outer, gemm_by_rows, mat, mat_mut};
 use crate::slab::Param;
 use crate::tape::Var;
-use crate::{DType, Error, Result, Shape};
+use crate::{DType, Error, Precision, Result, Shape};
 use rayon::prelude::*;
 
 const ROWS: usize = 64;
@@ -32,7 +32,7 @@ impl<'t> Var<'t> {
             mat_mut(y.as_f32_mut(), t, n),
             Start::Zero,
             mat(x, t, d),
-            mat(mu_values, d, n),
+            Right::new(mat(mu_values, d, n), Precision::F32),
         );
         let inverse_x = inverse_row_norms(x, d, eps);
         let mut columns = inverse_column_norms(mu_values, n, eps);
@@ -52,7 +52,7 @@ impl<'t> Var<'t> {
                     mat_mut(dx.as_f32_mut(), t, d),
                     Start::Zero,
                     mat(dy.as_f32(), t, n),
-                    mu_t,
+                    Right::new(mu_t, Precision::F32),
                 );
                 let rows = dx.as_f32_mut().par_chunks_mut(d).zip(x_values.par_chunks(d));
                 rows.zip(&inverse_x).with_min_len(ROWS).for_each(|((dx, x), inverse)| {
@@ -66,6 +66,7 @@ impl<'t> Var<'t> {
             let mut d_mu = backward.pool.take(DType::F32, d * n);
             d_mu.as_f32_mut().fill(0.0);
             let (x, dy) = (mat(x_values, t, d), mat(dy.as_f32(), t, n));
+            let dy = Right::new(dy, Precision::F32);
             add_outer(d_mu.as_f32_mut(), Activation::Identity, x, dy);
             let along = column_dots(backward.params.view(&mu), d_mu.as_f32(), n);
             backward.param_grad(&scale)[0] +=

@@ -1,9 +1,9 @@
 //! Dense mixtures within groups of rows: columns of weights make slots out of rows, rows of
 //! weights make rows out of slots (Soft MoE, arXiv 2308.00951).
 
-use crate::kernel::gemm::{MatMut, MatRef, gemm, gemm_by_rows, mat, mat_mut};
+use crate::kernel::gemm::{MatMut, MatRef, Right, gemm, gemm_by_rows, mat, mat_mut};
 use crate::tape::{Var, Write};
-use crate::{Error, Result, Shape};
+use crate::{Error, Precision, Result, Shape};
 use rayon::prelude::*;
 
 /// With fewer groups than this a product is cut for the threads; the cut is not in its bits.
@@ -22,7 +22,7 @@ impl<'t> Var<'t> {
             return Err(Error::shape("gather_mix", expected, got));
         }
         let tape = self.tape;
-        let extents = Extents { groups, s: group_rows, n, d };
+        let extents = Extents { groups, s: group_rows, n, d, precision: tape.precision() };
         let mut y = tape.take(groups * n * d);
         extents.products(
             Product::SlotsOfRows,
@@ -65,7 +65,7 @@ impl<'t> Var<'t> {
             return Err(Error::shape("scatter_mix", expected, got));
         }
         let tape = self.tape;
-        let extents = Extents { groups, s: group_rows, n, d };
+        let extents = Extents { groups, s: group_rows, n, d, precision: tape.precision() };
         let mut y = tape.take(t * d);
         let write = match residual {
             Some(residual) => {
@@ -115,6 +115,7 @@ struct Extents {
     s: usize,
     n: usize,
     d: usize,
+    precision: Precision,
 }
 
 /// A product of each group.
@@ -131,13 +132,14 @@ enum Product {
 impl Extents {
     /// Computes a product of every group into `dst`.
     fn products(self, product: Product, write: Write, dst: &mut [f32], [a, b]: [&[f32]; 2]) {
-        let Extents { groups, s, n, d } = self;
+        let Extents { groups, s, n, d, precision } = self;
         let ([rows, cols], [a_len, b_len]) = match product {
             Product::SlotsOfRows => ([n, d], [s * n, s * d]),
             Product::RowsOfSlots => ([s, d], [s * n, n * d]),
             Product::Weights => ([s, n], [s * d, n * d]),
         };
         let gemm = |dst: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>| {
+            let b = Right::new(b, precision);
             if groups < FEW_GROUPS {
                 gemm_by_rows(dst, write.into(), a, b);
             } else {

@@ -16,7 +16,7 @@ use crate::kernel::scratch::with_scratch;
 use crate::packed::Params;
 use crate::slab::Param;
 use crate::tape::{Tape, Var, Write};
-use crate::{Error, Result, Shape};
+use crate::{Error, Precision, Result, Shape};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -236,18 +236,22 @@ impl<'t> Var<'t> {
         let out = tape.grad_id();
         let (x, weights, groups) = (self.clone_saved(), *weights, Arc::clone(groups));
         tape.record(out, move |backward, dz| {
-            let params = backward.params;
+            let (params, precision) = (backward.params, backward.precision);
             if x.grad.is_some() {
                 let mut dx_n = backward.pool.take(crate::DType::F32, n * i);
                 let w = params.view(&weights.w);
-                gather_backward_rows(&groups, w, dz.as_f32(), dx_n.as_f32_mut(), [i, o]);
+                let w = |group: usize| {
+                    Right::new(mat(&w[group * i * o..], i, o).transpose(), precision)
+                };
+                gather_backward_rows(&groups, &w, dz.as_f32(), dx_n.as_f32_mut(), [i, o]);
                 let dx_n = dx_n.as_f32();
                 backward.contribute(x.grad, x.value.len(), |dx, write| {
                     combine(&groups, dx_n, None, dx, i, write);
                 });
             }
             let dw = backward.param_grad(&weights.w);
-            gather_backward_weights(&groups, [x.value.as_f32(), dz.as_f32()], dw, [i, o]);
+            let factors = [x.value.as_f32(), dz.as_f32()];
+            gather_backward_weights((&groups, precision), factors, dw, [i, o]);
             let Some(b) = &weights.b else { return };
             let db = backward.param_grad(b);
             db.par_chunks_mut(o).enumerate().for_each(|(group, db)| {
@@ -313,15 +317,16 @@ impl<'t> Var<'t> {
         let (weights, groups) = (*weights, Arc::clone(groups));
         tape.record(out, move |backward, dy| {
             let params = backward.params;
+            let precision = backward.precision;
+            let saved = ScatterSaved { act, precision, groups: &groups, z: &z, gates: &gates };
             let mut dz = backward.pool.take(crate::DType::F32, n * i);
             let mut dg = backward.pool.take(crate::DType::F32, n);
             scatter_backward_rows(
-                &ScatterSaved { act, groups: &groups, z: &z, gates: &gates },
+                &saved,
                 (params.view(&weights.w), weights.b.map(|b| params.view(&b)), dy.as_f32()),
                 [dz.as_f32_mut(), dg.as_f32_mut()],
                 [i, o],
             );
-            let saved = ScatterSaved { act, groups: &groups, z: &z, gates: &gates };
             scatter_backward_weights(&saved, dy.as_f32(), backward.param_grad(&weights.w), [i, o]);
             if let Some(b) = &weights.b {
                 scatter_backward_biases(&saved, dy.as_f32(), backward.param_grad(b), o);
@@ -338,7 +343,7 @@ impl<'t> Var<'t> {
 fn kernels<'p>(tape: &Tape<'p>, w: &Param, groups: &RowGroups) -> Result<Vec<Option<Right<'p>>>> {
     let kernel = |group| {
         let has_rows = !groups.group(group).is_empty();
-        has_rows.then(|| tape.params().kernel(w, group)).transpose()
+        has_rows.then(|| tape.params().kernel(w, group, tape.precision())).transpose()
     };
     (0..groups.num_groups()).map(kernel).collect()
 }
@@ -383,9 +388,9 @@ pub(super) fn combine(
     });
 }
 
-fn gather_backward_rows(
+fn gather_backward_rows<'w>(
     groups: &RowGroups,
-    w: &[f32],
+    w_t: &(impl Fn(usize) -> Right<'w> + Sync),
     dz: &[f32],
     dx_n: &mut [f32],
     [i, o]: [usize; 2],
@@ -393,14 +398,13 @@ fn gather_backward_rows(
     cut(groups.blocks(ROW_BLOCK), dx_n, i).into_par_iter().for_each(|(block, dx)| {
         let rows = block.entries.len();
         let dz = mat(&dz[block.entries.start * o..], rows, o);
-        let w_t = mat(&w[block.group * i * o..], i, o).transpose();
-        gemm(mat_mut(dx, rows, i), Write::Replace, dz, w_t);
+        gemm(mat_mut(dx, rows, i), Write::Replace, dz, w_t(block.group));
     });
 }
 
 /// dW_e += gather(x)ᵀ dz_e.
 fn gather_backward_weights(
-    groups: &RowGroups,
+    (groups, precision): (&RowGroups, Precision),
     [x, dz]: [&[f32]; 2],
     dw: &mut [f32],
     [i, o]: [usize; 2],
@@ -412,7 +416,8 @@ fn gather_backward_weights(
             with_scratch(rows.len() * i, |gathered| {
                 gather(x, rows, i, gathered);
                 let x = mat(gathered, rows.len(), i);
-                add_outer(dw, Activation::Identity, x, mat(&dz[first * o..], rows.len(), o));
+                let dz = Right::new(mat(&dz[first * o..], rows.len(), o), precision);
+                add_outer(dw, Activation::Identity, x, dz);
             });
         }
     });
@@ -420,6 +425,7 @@ fn gather_backward_weights(
 
 struct ScatterSaved<'a> {
     act: Activation,
+    precision: Precision,
     groups: &'a RowGroups,
     z: &'a Saved,
     gates: &'a Saved,
@@ -443,7 +449,7 @@ fn scatter_backward_rows(
         with_scratch(rows.len() * o + i, |scratch| {
             let (dy_n, u) = scratch.split_at_mut(rows.len() * o);
             gather(dy, rows, o, dy_n);
-            let w_t = mat(w, i, o).transpose();
+            let w_t = Right::new(mat(w, i, o).transpose(), saved.precision);
             gemm(mat_mut(dz, rows.len(), i), Write::Replace, mat(dy_n, rows.len(), o), w_t);
             for (r, n) in block.entries.enumerate() {
                 let (z, du) = (&z[n * i..][..i], &mut dz[r * i..][..i]);
@@ -480,7 +486,8 @@ fn scatter_backward_weights(
                     activate(saved.act, &z[(first + r) * i + first_col..][..width], u);
                 }
                 let u_t = mat(u, rows.len(), width).transpose();
-                gemm(mat_mut(dw, width, o), Write::Add, u_t, mat(dy_n, rows.len(), o));
+                let dy_n = Right::new(mat(dy_n, rows.len(), o), saved.precision);
+                gemm(mat_mut(dw, width, o), Write::Add, u_t, dy_n);
             });
         }
     });

@@ -9,7 +9,7 @@ use crate::kernel::gemm::{
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
 use crate::tape::{Backward, Var, Write};
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -35,6 +35,24 @@ impl<'t> Var<'t> {
         b: Option<&Param>,
         residual: Option<&Var<'t>>,
     ) -> Result<Var<'t>> {
+        self.linear_at(self.tape.precision(), act, (w, b), residual)
+    }
+
+    /// y = x W + residual in f32, whatever the tape's precision: for what chooses, a router's logits.
+    ///
+    /// # Errors
+    /// As [`Var::linear`].
+    pub fn linear_f32(&self, w: &Param, residual: Option<&Var<'t>>) -> Result<Var<'t>> {
+        self.linear_at(Precision::F32, Activation::Identity, (w, None), residual)
+    }
+
+    fn linear_at(
+        &self,
+        precision: Precision,
+        act: Activation,
+        (w, b): (&Param, Option<&Param>),
+        residual: Option<&Var<'t>>,
+    ) -> Result<Var<'t>> {
         let [i, o] = w.shape().dims("linear")?;
         let shape = self.shape.with_width(o);
         let fits = self.shape.width() == i
@@ -52,16 +70,18 @@ impl<'t> Var<'t> {
         let mut y = tape.take(shape.len());
         let terms =
             Terms { b: b.map(|b| tape.params().view(b)), residual: residual.map(Var::values) };
-        let factors = (act, self.values(), &tape.params().kernel(w, 0)?);
+        let factors = (act, self.values(), &tape.params().kernel(w, 0, precision)?);
         forward(factors, y.as_f32_mut(), [rows, i, o], terms);
 
         let out = tape.grad_id();
         let (x, w, b) = (self.clone_saved(), *w, b.copied());
         let residual = residual.and_then(|r| r.grad);
         tape.record(out, move |backward, dy| {
-            backward_input(backward, &x, act, &w, dy.as_f32(), [rows, i, o]);
+            let w_t = mat(backward.params.view(&w), i, o).transpose();
+            let w_t = Right::new(w_t, precision);
+            backward_input(backward, &x, act, &w_t, dy.as_f32(), [rows, i, o]);
             let (x, dy_ro) = (mat(x.value.as_f32(), rows, i), mat(dy.as_f32(), rows, o));
-            add_outer(backward.param_grad(&w), act, x, dy_ro);
+            add_outer(backward.param_grad(&w), act, x, Right::new(dy_ro, precision));
             if let Some(b) = b {
                 add_column_sums(backward.param_grad(&b), dy.as_f32());
             }
@@ -130,9 +150,9 @@ fn forward(
         by_blocks(y, w, row_block(rows));
     } else if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
         let start = terms.start(0, rows, o);
-        gemm_by_rows(mat_mut(y, rows, o), start, mat(x, rows, i), w.values());
+        gemm_by_rows(mat_mut(y, rows, o), start, mat(x, rows, i), *w);
     } else {
-        with_packed(w.values(), |w| by_blocks(y, w, ROW_BLOCK));
+        with_packed(w, |w| by_blocks(y, w, ROW_BLOCK));
     }
 }
 
@@ -140,14 +160,13 @@ fn backward_input(
     backward: &mut Backward<'_>,
     x: &Saved,
     act: Activation,
-    w: &Param,
+    w_t: &Right<'_>,
     dy: &[f32],
     [rows, i, o]: [usize; 3],
 ) {
-    let w_t = mat(backward.params.view(w), i, o).transpose();
     backward.contribute(x.grad, rows * i, |dx, write| {
         if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
-            return gemm_by_rows(mat_mut(dx, rows, i), write.into(), mat(dy, rows, o), w_t);
+            return gemm_by_rows(mat_mut(dx, rows, i), write.into(), mat(dy, rows, o), *w_t);
         }
         with_packed(w_t, |w_t| {
             let blocks = dx.par_chunks_mut(ROW_BLOCK * i).zip(dy.par_chunks(ROW_BLOCK * o));

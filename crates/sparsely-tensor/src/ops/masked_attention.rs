@@ -8,7 +8,7 @@ use super::masked_attention_block::{Block, BlockGrads, backward, forward, keys_s
 use crate::kernel::elementwise::add_slice;
 use crate::kernel::gemm::{MatMut, MatRef, mat, mat_mut};
 use crate::tape::Var;
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Precision, Result};
 use faer::prelude::ReborrowMut;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -95,6 +95,7 @@ impl<'t> Var<'t> {
         let [q_saved, k_saved, v_saved] = [self, k, v].map(Var::clone_saved);
         let call = Call {
             sizes,
+            precision: tape.precision(),
             mask: settings.mask.clone(),
             q: q_saved,
             k: k_saved,
@@ -230,6 +231,7 @@ struct SavedDistances {
 /// All that a call reads.
 struct Call {
     sizes: Sizes,
+    precision: Precision,
     mask: AttentionMask,
     q: Saved,
     k: Saved,
@@ -437,6 +439,7 @@ impl<'a> Head<'a> {
             removed_keys: mask.keys.as_ref().map(|keys| &keys[self.sequence * l..][..l]),
             removed_pairs: mask.pairs.as_ref().map(|all| &all[first * pairs..][..rows * pairs]),
             scale,
+            precision: self.call.precision,
         }
     }
 }

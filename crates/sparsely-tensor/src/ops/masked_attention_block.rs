@@ -1,8 +1,9 @@
 //! The attention matrix of a block of queries of one head, there and back.
 
 use super::attention::softmax_rows_backward;
+use crate::Precision;
 use crate::kernel::elementwise::add_slice;
-use crate::kernel::gemm::{MatMut, MatRef, gemm, mat, mat_mut};
+use crate::kernel::gemm::{MatMut, MatRef, Right, gemm, mat, mat_mut};
 use crate::kernel::isa::simd;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::{math, reduce};
@@ -24,6 +25,7 @@ pub(super) struct Block<'a> {
     /// `[N, P]`, over the last P keys.
     pub(super) removed_pairs: Option<&'a [bool]>,
     pub(super) scale: f32,
+    pub(super) precision: Precision,
 }
 
 /// Where a block's gradients go: queries `[N, A]` are written, the others added to.
@@ -59,6 +61,11 @@ impl<'a> Block<'a> {
         keys_seen([self.place + n, self.k.nrows()], self.is_causal)
     }
 
+    /// A right factor.
+    fn right<'b>(&self, values: MatRef<'b>) -> Right<'b> {
+        Right::new(values, self.precision)
+    }
+
     fn window(&self) -> Option<Window<'a>> {
         let (queries, keys, zero) = self.distances?;
         let first = zero - (self.place + self.rows() - 1);
@@ -75,11 +82,11 @@ impl<'a> Block<'a> {
     fn attention_matrix(&self, p: &mut [f32], by_distance: &mut [f32]) {
         let (rows, keys) = (self.rows(), self.keys());
         let k_t = self.k.subrows(0, keys).transpose();
-        gemm(mat_mut(p, rows, keys), Write::Replace, self.q, k_t);
+        gemm(mat_mut(p, rows, keys), Write::Replace, self.q, self.right(k_t));
         if let Some(window) = self.window() {
             let width = window.keys.nrows();
             let d = mat_mut(by_distance, rows, width);
-            gemm(d, Write::Replace, window.queries, window.keys.transpose());
+            gemm(d, Write::Replace, window.queries, self.right(window.keys.transpose()));
             for (n, p) in p.chunks_exact_mut(keys).enumerate() {
                 let shift = rows - 1 - n;
                 add_slice(&mut p[..self.seen(n)], &by_distance[n * width + shift..]);
@@ -129,7 +136,7 @@ pub(super) fn forward(y: MatMut<'_>, block: &Block<'_>) {
     with_scratch(rows * keys + block.window_len(), |scratch| {
         let (p, by_distance) = scratch.split_at_mut(rows * keys);
         block.attention_matrix(p, by_distance);
-        gemm(y, Write::Replace, mat(p, rows, keys), block.v.subrows(0, keys));
+        gemm(y, Write::Replace, mat(p, rows, keys), block.right(block.v.subrows(0, keys)));
     });
 }
 
@@ -142,14 +149,15 @@ pub(super) fn backward(mut grads: BlockGrads<'_>, block: &Block<'_>, dy: MatRef<
         let (ds, by_distance) = rest.split_at_mut(rows * keys);
         block.attention_matrix(p, by_distance);
         let dv = grads.v.rb_mut().subrows_mut(0, keys);
-        gemm(dv, Write::Add, mat(p, rows, keys).transpose(), dy);
+        gemm(dv, Write::Add, mat(p, rows, keys).transpose(), block.right(dy));
         let v_t = block.v.subrows(0, keys).transpose();
-        gemm(mat_mut(ds, rows, keys), Write::Replace, dy, v_t);
+        gemm(mat_mut(ds, rows, keys), Write::Replace, dy, block.right(v_t));
         softmax_rows_backward(p, ds, keys, block.scale);
         let ds_matrix = mat(ds, rows, keys);
-        gemm(grads.q.rb_mut(), Write::Replace, ds_matrix, block.k.subrows(0, keys));
+        let k = block.right(block.k.subrows(0, keys));
+        gemm(grads.q.rb_mut(), Write::Replace, ds_matrix, k);
         let dk = grads.k.rb_mut().subrows_mut(0, keys);
-        gemm(dk, Write::Add, ds_matrix.transpose(), block.q);
+        gemm(dk, Write::Add, ds_matrix.transpose(), block.right(block.q));
 
         let Some(window) = block.window() else { return };
         let width = window.keys.nrows();
@@ -159,12 +167,13 @@ pub(super) fn backward(mut grads: BlockGrads<'_>, block: &Block<'_>, dy: MatRef<
             by_distance[at..at + block.seen(n)].copy_from_slice(&ds[..block.seen(n)]);
         }
         let d = mat(by_distance, rows, width);
+        let window_keys = block.right(window.keys);
         match grads.own {
-            Some(own) => gemm(own, Write::Replace, d, window.keys),
-            None => gemm(grads.q, Write::Add, d, window.keys),
+            Some(own) => gemm(own, Write::Replace, d, window_keys),
+            None => gemm(grads.q, Write::Add, d, window_keys),
         }
         let d_keys = grads.keys.subrows_mut(window.first, width);
-        gemm(d_keys, Write::Add, d.transpose(), window.queries);
+        gemm(d_keys, Write::Add, d.transpose(), block.right(window.queries));
     });
 }
 

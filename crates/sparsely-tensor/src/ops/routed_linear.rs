@@ -7,11 +7,11 @@
 use crate::Activation;
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{axpy, dot};
-use crate::kernel::gemm::{Finish, MatRef, Start, add_outer, mat, mat_mut, product};
+use crate::kernel::gemm::{Finish, Right, Start, add_outer, mat, mat_mut, product};
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
 use crate::tape::{Tape, Var, Write};
-use crate::{DType, Error, Result, Shape};
+use crate::{DType, Error, Precision, Result, Shape};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ impl<'t> Var<'t> {
             );
             return Err(Error::shape("routed_linear", expected, got));
         }
-        let tape = self.tape;
+        let (tape, precision) = (self.tape, self.tape.precision());
         let mut y = tape.take(shape.len());
         let write = match residual {
             Some(residual) => {
@@ -136,7 +136,9 @@ impl<'t> Var<'t> {
         let (w, routes) = (*w, Arc::clone(routes));
         tape.record(out, move |backward, dy| {
             let values = backward.params.view(&w);
-            let weights = |group: usize| mat(&values[group * i * o..], i, o).transpose();
+            let weights = |group: usize| {
+                Right::new(mat(&values[group * i * o..], i, o).transpose(), precision)
+            };
             let gate_values = gates.as_ref().map(|gates| gates.value.as_f32());
             let products = Products { way: routes.back(), weights: &weights, gates: gate_values };
             let needs_gates = gates.as_ref().is_some_and(|gates| gates.grad.is_some());
@@ -154,7 +156,7 @@ impl<'t> Var<'t> {
             }
             let dw = backward.param_grad(&w);
             let factors = [x.value.as_f32(), dy.as_f32()];
-            add_weight_gradients(dw, &routes, factors, gate_values, [i, o]);
+            add_weight_gradients(dw, (&routes, precision), factors, gate_values, [i, o]);
             backward.give(residual, dy);
         });
         Ok(tape.var(shape, y, out))
@@ -162,10 +164,10 @@ impl<'t> Var<'t> {
 }
 
 /// The kernels of the groups that have pairs, as they lie: those of the others are not looked at.
-fn kernels<'p>(tape: &Tape<'p>, w: &Param, routes: &Routes) -> Result<Vec<Option<MatRef<'p>>>> {
+fn kernels<'p>(tape: &Tape<'p>, w: &Param, routes: &Routes) -> Result<Vec<Option<Right<'p>>>> {
     let kernel = |group| {
         let has_pairs = !routes.group(group).is_empty();
-        has_pairs.then(|| Ok(tape.params().kernel(w, group)?.values())).transpose()
+        has_pairs.then(|| tape.params().kernel(w, group, tape.precision())).transpose()
     };
     (0..routes.num_groups()).map(kernel).collect()
 }
@@ -202,7 +204,7 @@ struct Dots<'a> {
 /// Products of rows with their group's weights.
 struct Products<'a, 'w> {
     way: Way<'a>,
-    weights: &'a (dyn Fn(usize) -> MatRef<'w> + Sync),
+    weights: &'a (dyn Fn(usize) -> Right<'w> + Sync),
     gates: Option<&'a [f32]>,
 }
 
@@ -295,7 +297,7 @@ impl Products<'_, '_> {
             }
             for first in piece.columns.clone().step_by(COLUMNS) {
                 let width = COLUMNS.min(piece.columns.end - first);
-                let w = (self.weights)(group).subcols(first, width).into();
+                let w = (self.weights)(group).subcols(first, width);
                 let left = mat(gathered, from.len(), i).into();
                 let dst = mat_mut(out, from.len(), width);
                 product(dst, Start::Zero, left, &w, Finish::None);
@@ -316,7 +318,7 @@ impl Products<'_, '_> {
 /// dW_g += Σ_n x_{from(n)}ᵀ (g_n · dy_{to(n)}).
 fn add_weight_gradients(
     dw: &mut [f32],
-    routes: &Routes,
+    (routes, precision): (&Routes, Precision),
     [x, dy]: [&[f32]; 2],
     gates: Option<&[f32]>,
     [i, o]: [usize; 2],
@@ -336,7 +338,7 @@ fn add_weight_gradients(
                     axpy(dy_n, gates.map_or(1.0, |g| g[pair]), &dy[to * o..][..o]);
                 }
                 let (x_n, dy_n) = (mat(x_n, pairs.len(), i), mat(dy_n, pairs.len(), o));
-                add_outer(dw, Activation::Identity, x_n, dy_n);
+                add_outer(dw, Activation::Identity, x_n, Right::new(dy_n, precision));
             });
         }
     });

@@ -1,10 +1,10 @@
 //! Attention with masks and distances, routed products and what comes before and after them.
 
 use super::rows::assert_rows_do_not_depend_on_others;
-use super::{Model, bits};
+use super::{Model, PRECISIONS, bits};
 use crate::draw::uniform;
 use sparsely_tensor::{
-    Attention, AttentionMask, Distances, Pool, Result, Rotary, Routes, Slab, Tape, Var,
+    Attention, AttentionMask, Distances, Pool, Precision, Result, Rotary, Routes, Slab, Tape, Var,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -99,9 +99,10 @@ fn a_token_has_the_bits_it_has_among_others() {
     });
 }
 
-fn gradients(model: &Model) -> Result<Vec<u32>> {
+fn gradients(model: &Model, precision: Precision) -> Result<Vec<u32>> {
     let pool = Pool::new();
     let tape = Tape::recording(&model.params, &pool);
+    tape.compute_in(precision);
     let (b, l) = (11, 131);
     let ids: Vec<u32> = (0..b * l).map(|i| (i * i % 37) as u32).collect();
     let x = tape.embedding(&model.named("table"), &ids)?;
@@ -127,14 +128,16 @@ fn gradients(model: &Model) -> Result<Vec<u32>> {
 #[test]
 fn gradients_have_the_same_bits_on_any_number_of_threads() {
     let model = model();
-    let on = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| gradients(&model)).unwrap()
-    };
-    let one = on(1);
-    let moved = one.iter().filter(|bits| f32::from_bits(**bits).abs() > 1e-9).count();
-    assert!(moved > one.len() / 2, "{moved} of {} have a gradient", one.len());
-    for threads in [2, 3, 3] {
-        assert!(on(threads) == one, "{threads} threads");
+    for precision in PRECISIONS {
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| gradients(&model, precision)).unwrap()
+        };
+        let one = on(1);
+        let moved = one.iter().filter(|bits| f32::from_bits(**bits).abs() > 1e-9).count();
+        assert!(moved > one.len() / 2, "{moved} of {} have a gradient", one.len());
+        for threads in [2, 3, 3] {
+            assert!(on(threads) == one, "{threads} threads, {precision:?}");
+        }
     }
 }

@@ -6,8 +6,11 @@ mod rows;
 mod threads;
 
 use crate::draw::uniform;
-use sparsely_tensor::{Layout, Param, Shape, Slab};
+use sparsely_tensor::{Layout, Param, Precision, Shape, Slab};
 use std::sync::Arc;
+
+/// Products of either precision keep the promises.
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
 /// Parameters by name, drawn.
 struct Model {

@@ -1,10 +1,10 @@
 //! Packed kernels, from memory or from a mapped file, give the bits that plain ones give.
 
-use super::{Model, bits};
+use super::{Model, PRECISIONS, bits};
 use crate::draw::uniform;
 use sparsely_tensor::{
-    Activation, Error, GroupedWeights, Layout, Mapping, PackedSlab, Params, Place, Pool, RowGroups,
-    Slab, Tape,
+    Activation, Error, GroupedWeights, Layout, Mapping, PackedSlab, Params, Place, Pool, Precision,
+    RowGroups, Slab, Tape,
 };
 use std::fs;
 use std::sync::Arc;
@@ -28,9 +28,15 @@ fn model() -> Model {
 }
 
 /// The dense layer on `rows` rows, then the kernels of the experts that have rows, both ways.
-fn run<'p>(model: &Model, params: impl Into<Params<'p>>, rows: usize, used: &[usize]) -> Vec<u32> {
+fn run<'p>(
+    (model, precision): (&Model, Precision),
+    params: impl Into<Params<'p>>,
+    rows: usize,
+    used: &[usize],
+) -> Vec<u32> {
     let pool = Pool::new();
     let tape = Tape::inference(params, &pool);
+    tape.compute_in(precision);
     let x = tape.constant([rows, 40], &uniform(rows * 40, 5)).unwrap();
     let z = x.linear(Activation::Gelu, &model.named("w"), Some(&model.named("b")), None).unwrap();
     let weights = GroupedWeights { w: model.named("w_e"), b: Some(model.named("b_e")) };
@@ -65,24 +71,38 @@ fn mapped(model: &Model, damage: Option<usize>) -> sparsely_tensor::Result<Packe
 #[test]
 fn packed_kernels_give_the_same_bits_for_any_number_of_rows() {
     let model = model();
-    let (memory, file) = (PackedSlab::new(model.params.clone()), mapped(&model, None).unwrap());
-    for rows in [1, 2, 5, 24, 49, 50, 64, 130, 300, 600] {
-        let want = run(&model, &model.params, rows, &[0, 1, 2]);
-        assert!(run(&model, &memory, rows, &[0, 1, 2]) == want, "{rows} rows, from memory");
-        assert!(run(&model, &file, rows, &[0, 1, 2]) == want, "{rows} rows, from a file");
+    for precision in PRECISIONS {
+        let (memory, file) = (PackedSlab::new(model.params.clone()), mapped(&model, None).unwrap());
+        for rows in [1, 2, 5, 24, 49, 50, 64, 130, 300, 600] {
+            let run = |params| run((&model, precision), params, rows, &[0, 1, 2]);
+            let want = run(Params::Slab(&model.params));
+            assert!(run((&memory).into()) == want, "{precision:?}, {rows} rows, from memory");
+            assert!(run((&file).into()) == want, "{precision:?}, {rows} rows, from a file");
+        }
+        assert_eq!(file.to_slab().unwrap().values(), model.params.values());
     }
-    assert_eq!(file.to_slab().unwrap().values(), model.params.values());
+}
+
+#[test]
+fn kernels_that_are_packed_for_one_precision_serve_another() {
+    let model = model();
+    let file = mapped(&model, None).unwrap();
+    for precision in PRECISIONS {
+        let run = |params| run((&model, precision), params, 50, &[0, 1, 2]);
+        assert!(run((&file).into()) == run(Params::Slab(&model.params)), "{precision:?}");
+    }
 }
 
 #[test]
 fn a_kernel_that_nobody_uses_is_neither_packed_nor_checked() {
     let model = model();
     let file = mapped(&model, Some(1)).unwrap();
+    let own = (&model, Precision::F32);
     assert_eq!((file.usage().stacked_used, file.usage().stacked), (0, E));
-    assert!(run(&model, &file, 50, &[0, 2]) == run(&model, &model.params, 50, &[0, 2]));
+    assert!(run(own, &file, 50, &[0, 2]) == run(own, &model.params, 50, &[0, 2]));
     assert_eq!(file.usage().stacked_used, 2);
     let before = file.usage().packed_bytes;
-    run(&model, &file, 20, &[2]);
+    run(own, &file, 20, &[2]);
     assert_eq!(file.usage().packed_bytes, before);
 
     let pool = Pool::new();

@@ -1,6 +1,6 @@
 //! A row has the bits alone that it has among others.
 
-use super::{Model, bits};
+use super::{Model, PRECISIONS, bits};
 use crate::draw::uniform;
 use sparsely_tensor::{Activation, GroupedWeights, Pool, Result, RowGroups, Shape, Tape, Var};
 use std::sync::Arc;
@@ -22,21 +22,27 @@ pub(super) fn assert_rows_do_not_depend_on_others<F>(
     let row_len: usize = row.iter().product();
     let x = uniform(MANY * row_len, 77);
     let pool = Pool::new();
-    let tape = Tape::inference(&model.params, &pool);
-    let run = |rows: std::ops::Range<usize>| -> Vec<u32> {
-        let values = &x[rows.start * row_len..rows.end * row_len];
-        let shape: Shape = match *row {
-            [d] => [rows.len(), d].into(),
-            [l, d] => [rows.len(), l, d].into(),
-            _ => unreachable!("a row has one or two axes"),
+    for precision in PRECISIONS {
+        let tape = Tape::inference(&model.params, &pool);
+        tape.compute_in(precision);
+        let run = |rows: std::ops::Range<usize>| -> Vec<u32> {
+            let values = &x[rows.start * row_len..rows.end * row_len];
+            let shape: Shape = match *row {
+                [d] => [rows.len(), d].into(),
+                [l, d] => [rows.len(), l, d].into(),
+                _ => unreachable!("a row has one or two axes"),
+            };
+            bits(op(&tape.constant(shape, values).unwrap(), rows).unwrap().values())
         };
-        bits(op(&tape.constant(shape, values).unwrap(), rows).unwrap().values())
-    };
-    let all = run(0..MANY);
-    let width = all.len() / MANY;
-    for few in (1..=64).chain([127, 128, 129]) {
-        let got = run(FIRST..FIRST + few);
-        assert!(got == all[FIRST * width..(FIRST + few) * width], "{what}: {few} rows");
+        let all = run(0..MANY);
+        let width = all.len() / MANY;
+        for few in (1..=64).chain([127, 128, 129]) {
+            let got = run(FIRST..FIRST + few);
+            assert!(
+                got == all[FIRST * width..(FIRST + few) * width],
+                "{what}, {precision:?}: {few} rows"
+            );
+        }
     }
 }
 

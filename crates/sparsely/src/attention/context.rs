@@ -13,7 +13,7 @@
 use crate::Result;
 use crate::nn::{Init, Initializer, LayerNorm};
 use serde::{Deserialize, Serialize};
-use sparsely_tensor::{Activation, Param, Var};
+use sparsely_tensor::{Param, Var};
 
 /// Added to the variance of the norm, as in the models' own.
 const NORM_EPS: f32 = 1e-5;
@@ -65,7 +65,7 @@ impl ContextReader {
             false => self.norm.forward(y_bld)?,
         };
         match &self.compression {
-            Some(kernel) => Ok(normed.linear(Activation::Identity, kernel, None, None)?),
+            Some(kernel) => Ok(normed.linear_f32(kernel, None)?),
             None => Ok(normed),
         }
     }
@@ -116,7 +116,7 @@ mod tests {
             let pool = Pool::new();
             let tape = Tape::recording(&params, &pool);
             let read = reader.read(&tape.param(&y)).unwrap();
-            let logits = read.linear(Activation::Identity, &router, None, None).unwrap();
+            let logits = read.linear_f32(&router, None).unwrap();
             let loss = logits.dot_constant(&factors).unwrap();
             let mut grads = Slab::zeros(params.layout().clone());
             tape.backward(&loss, &mut grads).unwrap();

@@ -99,7 +99,7 @@ impl Moa {
                 got: format!("{k}"),
             });
         }
-        let logits_te = x_td.linear(Activation::Identity, &self.router, None, None)?;
+        let logits_te = x_td.linear_f32(&self.router, None)?;
         let gates_te = match gate {
             MoaGate::Softmax => logits_te.softmax(),
             MoaGate::Sigmoid => logits_te.activation(Activation::Sigmoid),

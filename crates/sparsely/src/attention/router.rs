@@ -7,7 +7,7 @@ use super::{HeadGate, SwitchHeadConfig};
 use crate::moe::{Balance, RouterStats, usage_entropy_loss};
 use crate::nn::{Init, Initializer, Mode, Renormalised};
 use crate::{Error, Result};
-use sparsely_tensor::{Activation, Param, Slab};
+use sparsely_tensor::{Param, Slab};
 
 /// Logits of the experts of all heads.
 #[derive(Clone, Copy, Debug)]
@@ -89,14 +89,14 @@ impl HeadRouters {
             return Ok(None);
         };
         let [b, l, _] = tokens.x.dims("SwitchHead router")?;
-        let mut logits = tokens.x.linear(Activation::Identity, &router.kernel, None, None)?;
+        let mut logits = tokens.x.linear_f32(&router.kernel, None)?;
         if let Some(kernel) = &router.context {
             let context = tokens.context.ok_or_else(|| Error::Argument {
                 op: "SwitchHead router",
                 expected: "the context that it reads".into(),
                 got: "none".into(),
             })?;
-            logits = context.linear(Activation::Identity, kernel, None, Some(&logits))?;
+            logits = context.linear_f32(kernel, Some(&logits))?;
         }
         let logits = logits.reshape([b * l, heads * num_experts])?;
         if entropy_weight > 0.0 {

@@ -127,7 +127,7 @@ impl SwitchHead {
     fn gated<'t>(&self, x: &Var<'t>, mixed: &Var<'t>) -> Result<Var<'t>> {
         let Some(router) = &self.routers.destination else { return Ok(mixed.clone()) };
         let rows = mixed.shape().rows();
-        let logits = x.linear(Activation::Identity, &router.kernel, None, None)?;
+        let logits = x.linear_f32(&router.kernel, None)?;
         let gates = logits.activation(Activation::Sigmoid);
         let own = RowGroups::new(rows, &[(0..rows as u32).collect()])?;
         Ok(mixed.scatter_rows(&Arc::new(own), &gates.reshape([rows])?, None)?)

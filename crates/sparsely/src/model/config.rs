@@ -4,6 +4,7 @@ use super::ExpertAttention;
 use crate::attention::AttentionConfig;
 use crate::moe::router::{Asked, experts_problem};
 use crate::moe::{Dial, Group, ImageInput, LossWeights, MoeConfig, Subset};
+use crate::nn::Precision;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,9 @@ pub struct ModelConfig {
     pub head_bias: f32,
     /// After the embedding, the attention and inside the dense MLPs.
     pub dropout: f32,
+    /// What the factors of its matrix products are rounded to.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Experts inside the heads of every block's attention; `heads` and `qk_norm` are then the pooling
     /// head's alone. Without it attention is dense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,6 +80,7 @@ impl Default for ModelConfig {
             pre_logits: None,
             head_bias: 0.0,
             dropout: 0.0,
+            precision: Precision::F32,
             attention: None,
             moe: Some(MoeConfig { group: Group::Images { n: 8 }, ..MoeConfig::default() }),
         }

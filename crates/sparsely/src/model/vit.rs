@@ -5,7 +5,7 @@ use super::{Classifier, ModelConfig, Positions};
 use crate::attention::AttentionPool;
 use crate::moe::router::Learned;
 use crate::moe::{Dial, ImageRouter, Mixture, MoeConfig, MoeLayer, RouterStats, Routing};
-use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, dropout};
+use crate::nn::{Init, Initializer, LayerNorm, Linear, Mlp, Mode, Precision, dropout};
 use crate::{Error, Result};
 use sparsely_tensor::{Activation, Layout, Param, Slab, Tape, Var};
 use std::sync::{Arc, OnceLock};
@@ -145,6 +145,12 @@ impl Vit {
         &self.config
     }
 
+    /// The same model with products of another precision.
+    pub fn with_precision(mut self, precision: Precision) -> Vit {
+        self.config.precision = precision;
+        self
+    }
+
     /// Classifies images `[B, H, W, C]` in [−1, 1], row-major.
     ///
     /// # Errors
@@ -157,6 +163,7 @@ impl Vit {
         mode: &mut Mode<'_>,
     ) -> Result<Output<'t>> {
         self.config.check_skipped(dial)?;
+        tape.compute_in(self.config.precision.into());
         let mut x_bld = self.embed(tape, images_bhwc, mode)?;
         let mut routed = Routed {
             dial,

@@ -6,7 +6,7 @@ use super::router::Learned;
 use super::{Dial, ImageInput, MoeConfig, Routing};
 use crate::Result;
 use crate::nn::{Init, Initializer, Mode};
-use sparsely_tensor::{Activation, Param, Slab, Var};
+use sparsely_tensor::{Param, Slab, Var};
 
 /// A router in which each image chooses by itself, routing images instead of tokens.
 pub struct ImageRouter {
@@ -72,7 +72,7 @@ impl Input {
             Input::Pooled(score) => {
                 let [b, l, d] = x_bld.dims("pooled input of the image router")?;
                 let x_td = x_bld.reshape([b * l, d])?;
-                let score_t1 = x_td.linear(Activation::Identity, score, None, None)?;
+                let score_t1 = x_td.linear_f32(score, None)?;
                 Ok(x_td.gather_mix(&score_t1.softmax_columns(l)?, l)?)
             }
         }

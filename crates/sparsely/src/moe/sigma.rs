@@ -135,7 +135,7 @@ impl SigmaMoe {
             let expected = format!("1 to {e} selected experts");
             return Err(Error::Argument { op: "sigma-MoE", expected, got: format!("{k}") });
         }
-        let logits_te = x_td.linear(Activation::Identity, &self.router, None, None)?;
+        let logits_te = x_td.linear_f32(&self.router, None)?;
         let (choices, _) = match dropped(logits_te.values(), self.config.expert_dropout, mode) {
             Some(scores) => top_k(&scores, e, k),
             None => top_k(logits_te.values(), e, k),

@@ -4,12 +4,14 @@ mod init;
 mod linear;
 mod mlp;
 mod norm;
+mod precision;
 mod renormalise;
 
 pub use init::{Init, Initializer, fill};
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::LayerNorm;
+pub use precision::Precision;
 pub use renormalise::{Renormalised, renormalise};
 
 use crate::rng::Rng;

@@ -30,7 +30,7 @@ fn base(attention: AttentionConfig, mlp: MlpConfig) -> LanguageConfig {
         dropout: 0.0,
         attention,
         mlp,
-        exceptions: Vec::new(),
+        ..LanguageConfig::default()
     }
 }
 

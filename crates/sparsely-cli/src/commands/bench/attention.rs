@@ -8,7 +8,7 @@ use serde_json::json;
 use sparsely::attention::{AttentionLayer, Report, Scene, Sinusoids};
 use sparsely::cost::paper::switchhead;
 use sparsely::model::language::language_preset;
-use sparsely::nn::{Init, Initializer, Mode};
+use sparsely::nn::{Init, Initializer, Mode, Precision};
 use sparsely_tensor::{AttentionMask, Param, Pool, Slab, Tape, Var};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -54,13 +54,14 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
         bail!("there is no layer `{name}` to measure; there are {known}");
     }
     let batch = args.batch_or(SEQUENCES);
+    let precision = args.precision.or(Precision::F32);
     let mut first: Option<Measured> = None;
     for (name, preset) in LAYERS {
         if args.model.as_ref().is_some_and(|asked| asked != name) {
             continue;
         }
-        let measured = measure(&Subject::new(preset, batch)?, args.steps.get())?;
-        tell((name, batch), &measured, first.as_ref(), args.json);
+        let measured = measure(&Subject::new(preset, batch)?, precision, args.steps.get())?;
+        tell((name, batch, precision), &measured, first.as_ref(), args.json);
         first = first.or(Some(measured));
     }
     if args.model.is_none() && !args.json {
@@ -107,12 +108,13 @@ impl Subject {
     }
 }
 
-fn measure(subject: &Subject, steps: usize) -> Result<Measured> {
+fn measure(subject: &Subject, precision: Precision, steps: usize) -> Result<Measured> {
     let pool = Pool::new();
     let mut grads = Slab::zeros(subject.params.layout().clone());
     let (mut forward, mut both, mut kept_bytes) = (Vec::new(), Vec::new(), 0);
     for step in 0..WARM_UP + steps {
         let tape = Tape::recording(&subject.params, &pool);
+        tape.compute_in(precision.into());
         let inputs = subject.inputs(&tape)?;
         let before = pool.used_bytes();
         let begin = Instant::now();
@@ -135,11 +137,16 @@ fn measure(subject: &Subject, steps: usize) -> Result<Measured> {
     })
 }
 
-fn tell((name, batch): (&str, usize), own: &Measured, first: Option<&Measured>, as_json: bool) {
+fn tell(
+    (name, batch, precision): (&str, usize, Precision),
+    own: &Measured,
+    first: Option<&Measured>,
+    as_json: bool,
+) {
     let threads = rayon::current_num_threads();
     if as_json {
         let line = json!({
-            "layer": name, "precision": "f32", "threads": threads, "batch": batch,
+            "layer": name, "precision": precision, "threads": threads, "batch": batch,
             "forward_seconds": own.forward_seconds,
             "forward_and_backward_seconds": own.both_seconds,
             "kept_bytes": own.kept_bytes, "peak_bytes": own.peak_bytes,
@@ -159,7 +166,7 @@ fn tell((name, batch): (&str, usize), own: &Measured, first: Option<&Measured>, 
         )
     });
     say!(
-        "{name}: {batch} sequences, {threads} threads, f32: forward {forward:.1} ms, with backward {both:.1} ms, kept \
+        "{name}: {batch} sequences, {threads} threads, {precision}: forward {forward:.1} ms, with backward {both:.1} ms, kept \
          {kept:.1} MB, peak {peak:.1} MB{against}"
     );
 }

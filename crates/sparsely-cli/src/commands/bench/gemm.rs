@@ -4,7 +4,8 @@ use super::time::median;
 use crate::args::BenchArgs;
 use anyhow::Result;
 use serde_json::json;
-use sparsely_tensor::measure::{Form, instruction_set, peak_flops, product_seconds};
+use sparsely::nn::Precision;
+use sparsely_tensor::measure::{Form, peak_flops, product_kernel, product_seconds};
 use std::process::ExitCode;
 
 /// Products of a training step: ViT Ti, a MoE layer of ViT S, one image, ViT B, a square, heads.
@@ -22,35 +23,45 @@ const PRODUCTS: [(Form, [usize; 3]); 10] = [
 ];
 
 pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let asked = args.precision.asked();
+    for precision in [Precision::F32, Precision::Bf16] {
+        if asked.is_none_or(|asked| asked == precision) {
+            measure(precision, args);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(precision: Precision, args: &BenchArgs) {
     let threads = rayon::current_num_threads();
+    let kernel = product_kernel(precision.into());
     for (form, [m, k, n]) in PRODUCTS {
         let count = if let Form::Many(count) = form { count } else { 1 };
         let flops = 2.0 * (count * m * k * n) as f64;
         // Beside each product: the machine changes its speed from second to second.
-        let peak = peak_flops();
-        let seconds = median(product_seconds(form, [m, k, n], args.steps.get().max(rounds(flops))));
+        let peak = peak_flops(precision.into());
+        let rounds = args.steps.get().max(rounds(flops));
+        let seconds = median(product_seconds(precision.into(), form, [m, k, n], rounds));
         let share = flops / seconds / peak;
         if args.json {
             let line = json!({
-                "product": name(form), "m": m, "k": k, "n": n, "count": count, "precision": "f32",
-                "threads": threads, "kernel": instruction_set(), "seconds": seconds,
+                "product": name(form), "m": m, "k": k, "n": n, "count": count, "precision": precision,
+                "threads": threads, "kernel": kernel, "seconds": seconds,
                 "flops_per_second": flops / seconds, "peak_flops_per_second": peak, "share_of_peak": share,
             });
             say!("{line}");
         } else {
             let times = if count > 1 { format!("{count} × ") } else { String::new() };
             say!(
-                "{:<15} {:<18} {:>8.1} GFLOP/s, {:>5.1} % of {:.0} ({}, f32, {threads} threads)",
+                "{:<15} {:<18} {:>8.1} GFLOP/s, {:>5.1} % of {:.0} ({kernel}, {precision}, {threads} threads)",
                 name(form),
                 format!("{times}{m}×{k}×{n}"),
                 flops / seconds / 1e9,
                 100.0 * share,
-                peak / 1e9,
-                instruction_set()
+                peak / 1e9
             );
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Enough for a tenth of a second of a core.

@@ -9,8 +9,9 @@ use serde_json::json;
 use sparsely::checkpoint::write_atomic;
 use sparsely::model::ModelConfig;
 use sparsely::study::{Growth, Ideal, growth_svg};
+use sparsely_tensor::Precision;
 use sparsely_tensor::Slab;
-use sparsely_tensor::measure::instruction_set;
+use sparsely_tensor::measure::product_kernel;
 use sparsely_tensor::optim::{Moments, Rule, Step};
 use std::path::Path;
 use std::process::ExitCode;
@@ -159,7 +160,7 @@ fn tell(args: &BenchArgs, growth: &Growth) {
         if args.json {
             let line = json!({
                 "axis": growth.axis, "what": growth.what, "value": value, "seconds": seconds,
-                "ideal_seconds": ideal, "threads": threads, "kernel": instruction_set(),
+                "ideal_seconds": ideal, "threads": threads, "kernel": product_kernel(Precision::F32),
             });
             say!("{line}");
         } else {
@@ -178,7 +179,7 @@ fn write(out: &Path, all: &[Growth]) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
     let note = format!(
         "medians in turn, {}, {} threads; dashed: the ideal through the first point",
-        instruction_set(),
+        product_kernel(Precision::F32),
         rayon::current_num_threads()
     );
     let picture = out.join("growth.svg");

@@ -1,10 +1,12 @@
-//! `sparsely bench infer`: time and memory of dense, per-image and per-token models of equal FLOPs.
+//! `sparsely bench infer`: time and memory of dense, per-image and per-token models of equal FLOPs, and of a V-MoE
+//! beside its dense model.
 //!
 //! Models are written to a folder and each is measured from its file by processes of its own, in turn, so that
 //! memory is that of the model alone and a slow moment of the machine is not one model's misfortune.
 
 use super::time::median;
 use crate::args::BenchArgs;
+use crate::commands::Trained;
 use crate::memory::{peak_bytes, resident_bytes};
 use crate::table::{cells, say_aligned};
 use anyhow::{Context, Result, bail};
@@ -13,8 +15,8 @@ use sparsely::checkpoint::{RunFolder, write_atomic};
 use sparsely::cost::forward_flops;
 use sparsely::eval::{SavedModel, numbered_classes};
 use sparsely::model::{ModelConfig, Vit};
-use sparsely::moe::{Dial, Granularity};
-use sparsely::nn::Mode;
+use sparsely::moe::{Capacity, Dial, Granularity, Group, Priority};
+use sparsely::nn::{Mode, Precision};
 use sparsely::study::{Latency, MAX_FLOPS_GAP, latency_svg};
 use sparsely::train::{RunConfig, preset};
 use sparsely_tensor::{Pool, Tape};
@@ -22,10 +24,14 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-/// The paper's smallest and largest at 224 pixels in patches of 32, and their cousins at 32 in patches of 4.
-const SIZES: [&str; 4] = ["6x96", "12x192", "6x96/4", "12x192/4"];
+/// Mobile V-MoE's smallest and largest at 224 pixels in patches of 32, and their cousins at 32 in patches of 4;
+/// V-MoE's S/32.
+const SIZES: [&str; 5] = ["6x96", "12x192", "6x96/4", "12x192/4", V_MOE];
+/// The size whose experts a token chooses two of, as V-MoE does: its models do not have equal FLOPs.
+const V_MOE: &str = "s32";
 const ROUTED: [&str; 3] = ["dense", "image", "token"];
-const BATCHES: [usize; 2] = [1, 32];
+/// Classes of the V-MoE.
+const V_MOE_CLASSES: usize = 1000;
 /// Processes that measure each model, in turn.
 const ROUNDS: usize = 5;
 /// How long a process measures.
@@ -45,7 +51,7 @@ struct Sample {
 
 pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     if let Some(run) = &args.run {
-        let sample = measure(run, args.batch_or(1))?;
+        let sample = measure(run, args)?;
         say!("{}", serde_json::to_string(&sample)?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -59,7 +65,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let models = tempfile::tempdir().context("cannot make a folder for the models")?;
     let mut found = Vec::new();
     for size in sizes {
-        found.extend(measure_size(models.path(), size)?);
+        found.extend(measure_size(models.path(), size, args)?);
     }
     if args.json {
         found.iter().try_for_each(|latency| {
@@ -76,31 +82,36 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
 }
 
 /// All models of a size, in turn.
-fn measure_size(models: &Path, size: &str) -> Result<Vec<Latency>> {
-    let configs = configs(size)?;
+fn measure_size(models: &Path, size: &str, args: &BenchArgs) -> Result<Vec<Latency>> {
+    let (configs, batches) = match size {
+        V_MOE => (v_moe()?, [1, 8]),
+        _ => (of_equal_flops(size)?, [1, 32]),
+    };
+    let precision = args.precision.or(Precision::F32);
     let mut found = Vec::new();
-    for (routed, config) in &configs {
+    for (routed, config) in configs {
         let folder = models.join(format!("{}-{routed}", size.replace('/', "-")));
-        let file_bytes = save(&folder, config)?;
-        found.push((folder, routed, file_bytes, forward_flops(config, &Dial::default())?));
+        let flops = forward_flops(&config.model, &config.eval.dial)?;
+        found.push((save(&folder, config, precision)?, folder, routed, flops));
     }
     let mut samples: Vec<Vec<Sample>> = Vec::new();
-    samples.resize_with(found.len() * BATCHES.len(), Vec::new);
+    samples.resize_with(found.len() * batches.len(), Vec::new);
     for round in 0..ROUNDS {
         for turn in 0..samples.len() {
             let which = (turn + round) % samples.len();
-            let (folder, ..) = &found[which / BATCHES.len()];
-            samples[which].push(ask(folder, BATCHES[which % BATCHES.len()])?);
+            let (_, folder, ..) = &found[which / batches.len()];
+            samples[which].push(ask(folder, batches[which % batches.len()])?);
         }
     }
     let latencies = samples.into_iter().enumerate().map(|(which, mut samples)| {
-        let (_, routed, file_bytes, flops) = &found[which / BATCHES.len()];
+        let (file_bytes, _, routed, flops) = &found[which / batches.len()];
         samples.sort_by(|a, b| a.milliseconds.total_cmp(&b.milliseconds));
         let middle = &samples[samples.len() / 2];
         Latency {
             size: size.into(),
             routed: (*routed).to_string(),
-            batch: BATCHES[which % BATCHES.len()],
+            batch: batches[which % batches.len()],
+            precision,
             threads: rayon::current_num_threads(),
             flops: *flops,
             milliseconds: middle.milliseconds,
@@ -116,18 +127,18 @@ fn measure_size(models: &Path, size: &str) -> Result<Vec<Latency>> {
 }
 
 /// Dense, per-image and per-token, one expert for each image or token, of equal FLOPs.
-fn configs(size: &str) -> Result<Vec<(&'static str, ModelConfig)>> {
+fn of_equal_flops(size: &str) -> Result<Vec<(&'static str, RunConfig)>> {
     let image = preset(&format!("mobile-{size}"))?.model;
     let configs = ROUTED.map(|routed| {
-        let mut config = image.clone();
-        match (routed, &mut config.moe) {
+        let mut model = image.clone();
+        match (routed, &mut model.moe) {
             ("dense", moe) => *moe = None,
             ("token", Some(moe)) => moe.granularity = Granularity::Token,
             _ => {}
         }
-        (routed, config)
+        (routed, RunConfig { model, ..RunConfig::default() })
     });
-    let flops = configs.iter().map(|(_, config)| forward_flops(config, &Dial::default()));
+    let flops = configs.iter().map(|(_, run)| forward_flops(&run.model, &Dial::default()));
     let flops = flops.collect::<sparsely::Result<Vec<f64>>>()?;
     let (least, most) = flops.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), flops| {
         (least.min(*flops), most.max(*flops))
@@ -141,13 +152,32 @@ fn configs(size: &str) -> Result<Vec<(&'static str, ModelConfig)>> {
     Ok(configs.into())
 }
 
+/// Dense, two experts a token, and the same with half the seats for the tokens of largest gate; each image alone.
+fn v_moe() -> Result<Vec<(&'static str, RunConfig)>> {
+    let run = |name: &str, capacity: Option<Capacity>| -> Result<RunConfig> {
+        let mut run = preset(name)?;
+        run.model.num_classes = Some(V_MOE_CLASSES);
+        let priority = capacity.map(|_| Priority::MaxGate);
+        let group = Some(Group::Images { n: 1 });
+        run.eval.dial = Dial { capacity, priority, group, ..Dial::default() };
+        Ok(run)
+    };
+    let half = Some(Capacity::factor(0.5));
+    Ok(vec![
+        ("dense", run(&format!("vit-{V_MOE}"), None)?),
+        ("token, K 2", run(&format!("vmoe-{V_MOE}"), None)?),
+        ("BPR, C 0.5", run(&format!("vmoe-{V_MOE}"), half)?),
+    ])
+}
+
 /// Writes a fresh model as a run; the size of its file.
-fn save(folder: &Path, config: &ModelConfig) -> Result<u64> {
-    let (_, params) = Vit::init(config, 0)?;
+fn save(folder: &Path, mut config: RunConfig, precision: Precision) -> Result<u64> {
+    config.model.precision = precision;
+    let (_, params) = Vit::init(&config.model, 0)?;
     let run = RunFolder::create(Some(folder), folder)?;
-    run.save_config(&RunConfig { model: config.clone(), ..RunConfig::default() }.to_toml()?)?;
-    let class_names = numbered_classes(config.num_classes.unwrap_or(0));
-    let saved = SavedModel { model: config.clone(), class_names, step: 0, imported_from: None };
+    run.save_config(&config.to_toml()?)?;
+    let class_names = numbered_classes(config.model.num_classes.unwrap_or(0));
+    let saved = SavedModel { model: config.model, class_names, step: 0, imported_from: None };
     saved.save(&run, &params)?;
     Ok(std::fs::metadata(run.model_path()).context("cannot read the model's file")?.len())
 }
@@ -168,10 +198,11 @@ fn ask(folder: &Path, batch: usize) -> Result<Sample> {
 }
 
 /// Memory after the first batch of a run's model, then time over batches of other images.
-fn measure(run: &Path, batch: usize) -> Result<Sample> {
-    let (saved, model, params) = SavedModel::open(&RunFolder::open(run)?)?;
+fn measure(run: &Path, args: &BenchArgs) -> Result<Sample> {
+    let Trained { config, saved, model, params } = Trained::open(run, &args.precision)?;
+    let batch = args.batch_or(1);
     let (mut images, pool) = (synthetic(&saved.model, 0, batch), Pool::new());
-    let dial = Dial::default();
+    let dial = config.eval.dial;
     let infer = |images: &[f32]| -> Result<()> {
         let tape = Tape::inference(&params, &pool);
         model.forward(&tape, images, &dial, &mut Mode::Eval)?;
@@ -225,6 +256,7 @@ fn print(found: &[Latency]) {
         "model",
         "routed",
         "batch",
+        "precision",
         "MFLOP/image",
         "ms/image",
         "least–most",
@@ -247,6 +279,7 @@ fn print(found: &[Latency]) {
             own.size.clone(),
             own.routed.clone(),
             own.batch.to_string(),
+            own.precision.to_string(),
             format!("{:.1}", own.flops / 1e6),
             format!("{:.3}", own.milliseconds),
             format!("{low:.3}–{high:.3}"),
@@ -278,11 +311,15 @@ fn write(out: &Path, found: Vec<Latency>) -> Result<()> {
             .with_context(|| format!("`{}`: expected lines of this command", path.display()))?,
         Err(_) => Vec::new(),
     };
-    all.retain(|old| found.iter().all(|new| new.size != old.size));
+    let is_again = |old: &Latency| {
+        found.iter().any(|new| new.size == old.size && new.precision == old.precision)
+    };
+    all.retain(|old| !is_again(old));
     all.extend(found);
     all.sort_by_key(|latency| SIZES.iter().position(|size| *size == latency.size));
     let lines = all.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
     write_atomic(&path, |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
+    all.retain(|latency| latency.size != V_MOE && latency.precision == Precision::F32);
     let svg = latency_svg(&all)?;
     let picture = out.join("infer.svg");
     write_atomic(&picture, |file| file.write_all(svg.as_bytes()))?;

@@ -1,6 +1,7 @@
 //! `sparsely bench`: what this machine does in a second, to be run beside `bench/peers/`.
 
 mod attention;
+mod decode;
 mod gemm;
 mod growth;
 mod infer;
@@ -21,6 +22,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
         BenchKind::Moe => moe::run(args),
         BenchKind::Infer => infer::run(args),
         BenchKind::Attention => attention::run(args),
+        BenchKind::Decode => decode::run(args),
         BenchKind::Growth => growth::run(args),
     }
 }

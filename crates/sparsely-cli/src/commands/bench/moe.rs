@@ -5,8 +5,8 @@ use crate::args::BenchArgs;
 use anyhow::Result;
 use serde_json::json;
 use sparsely::moe::{ExpertInit, Experts, Mixing, RouterStats, Routing};
-use sparsely::nn::{Init, Initializer, Mlp, Mode};
-use sparsely_tensor::measure::{instruction_set, read_bandwidth};
+use sparsely::nn::{Init, Initializer, Mlp, Mode, Precision};
+use sparsely_tensor::measure::{product_kernel, read_bandwidth};
 use sparsely_tensor::{Param, Pool, RowGroups, Slab, Tape, Var};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -75,8 +75,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
 }
 
 fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result<()> {
+    let precision = args.precision.or(Precision::F32);
     let Measured { forward: [experts, dense], backward: [experts_back, dense_back] } =
-        measure(loads, calls)?;
+        measure(loads, precision, calls)?;
     let (e, t) = (loads.rows_e.len(), loads.num_rows());
     let weights = (e * 2 * WIDTH * MLP_WIDTH * size_of::<f32>()) as f64;
     let of_bandwidth = weights / experts / bandwidth;
@@ -84,7 +85,8 @@ fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result
     if args.json {
         let line = json!({
             "loads": loads.name, "experts": e, "rows": t, "width": WIDTH, "mlp_width": MLP_WIDTH,
-            "precision": "f32", "threads": threads, "kernel": instruction_set(),
+            "precision": precision, "threads": threads,
+            "kernel": product_kernel(precision.into()),
             "forward_seconds": experts, "dense_forward_seconds": dense,
             "backward_seconds": experts_back, "dense_backward_seconds": dense_back,
             "forward_over_dense": experts / dense, "backward_over_dense": experts_back / dense_back,
@@ -94,7 +96,7 @@ fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result
     } else {
         say!(
             "{:<8} {e:>3} experts, {:>3} rows each: forward {:>7.2} ms, {:.2} of dense, backward {:>7.2} ms, \
-             {:.2} of dense; weights read at {:.0} % of {:.1} GB/s ({threads} threads)",
+             {:.2} of dense; weights read at {:.0} % of {:.1} GB/s ({precision}, {threads} threads)",
             loads.name,
             t / e,
             1e3 * experts,
@@ -125,7 +127,7 @@ pub(super) struct Subject {
     pool: Pool,
 }
 
-fn measure(loads: &Loads, calls: usize) -> Result<Measured> {
+fn measure(loads: &Loads, precision: Precision, calls: usize) -> Result<Measured> {
     let subject = Subject::new(loads)?;
     let mut grads = Slab::zeros(subject.params.layout().clone());
     let slopes: Vec<f64> =
@@ -134,6 +136,7 @@ fn measure(loads: &Loads, calls: usize) -> Result<Measured> {
     for call in 0..WARM_UP + calls {
         for which in 0..2 {
             let tape = Tape::recording(&subject.params, &subject.pool);
+            tape.compute_in(precision.into());
             let (y_td, seconds) = subject.forward(&tape, which)?;
             let loss = y_td.dot_constant(&slopes)?;
             let begin = Instant::now();

@@ -8,6 +8,7 @@ use serde_json::json;
 use sparsely::data::{Batch, one_hot};
 use sparsely::model::{ModelConfig, Vit};
 use sparsely::moe::{Capacity, Group, MoeConfig, Placement, RouterConfig, TokenChoiceConfig};
+use sparsely::nn::Precision;
 use sparsely::train::{TrainConfig, Trainer};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -89,7 +90,8 @@ fn named(name: &str) -> Result<ModelConfig> {
 }
 
 fn measure(name: &str, args: &BenchArgs) -> Result<()> {
-    let config = &named(name)?;
+    let precision = args.precision.or(Precision::F32);
+    let config = &ModelConfig { precision, ..named(name)? };
     let images = args.batch_or(IMAGES);
     let mut steps = Steps::of(config, images)?;
     let mut seconds = Vec::new();
@@ -104,13 +106,15 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
     let peak = peak_bytes();
     if args.json {
         let line = json!({
-            "model": name, "precision": "f32", "threads": threads, "batch": images,
+            "model": name, "precision": precision, "threads": threads, "batch": images,
             "images_per_second": images_per_second, "peak_bytes": peak,
         });
         say!("{line}");
     } else {
         let peak = peak.map_or("unknown".into(), |bytes| format!("{} MB", bytes / 1_000_000));
-        say!("{name}: {images_per_second:.1} images/s, {threads} threads, f32, peak {peak}");
+        say!(
+            "{name}: {images_per_second:.1} images/s, {threads} threads, {precision}, peak {peak}"
+        );
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::router::{ReferenceRouter, parse_router};
 use crate::model::{Classifier, ModelConfig, Positions};
 use crate::moe::{ExpertInit, Granularity, Group, MoeConfig, Placement};
+use crate::nn::Precision;
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -166,6 +167,7 @@ impl Model {
             pre_logits: self.representation_size,
             head_bias: self.head_bias_init,
             dropout: encoder.dropout_rate,
+            precision: Precision::F32,
             moe: encoder
                 .moe
                 .zip(router)

@@ -7,7 +7,7 @@ use super::{Memory, Tokens};
 use crate::attention::{DistanceKeys, KeysValues, Reading, Report, Scene};
 use crate::nn::Mode;
 use crate::{Error, Result};
-use sparsely_tensor::{AttentionMask, Tape, Var};
+use sparsely_tensor::{AttentionMask, Rows, Tape, Var};
 
 /// Keys and mixed values of the tokens so far, for parameters that stay as they are.
 pub struct Cache {
@@ -25,15 +25,15 @@ pub struct Cache {
 #[derive(Default)]
 struct Kept {
     /// `[kept, Hk·A]` of each sequence.
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
+    keys: Vec<Rows>,
+    values: Vec<Rows>,
     /// Keys of all distances that may come, if the layer has them.
     distances: Option<Distances>,
 }
 
 /// `[R, Hk·A]`, that of distance 0 last.
 struct Distances {
-    keys: Vec<f32>,
+    keys: Rows,
     width: usize,
 }
 
@@ -50,7 +50,7 @@ impl Cache {
 
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
-        let of = |rows: &[Vec<f32>]| rows.iter().map(|row| 4 * row.len()).sum::<usize>();
+        let of = |rows: &[Rows]| rows.iter().map(|row| 4 * row.len()).sum::<usize>();
         self.layers.iter().map(|layer| of(&layer.keys) + of(&layer.values)).sum()
     }
 }
@@ -66,8 +66,8 @@ impl LanguageModel {
             return Err(Error::Argument { op: "cache", expected, got: "0".into() });
         }
         let layer = || Kept {
-            keys: vec![Vec::new(); batch],
-            values: vec![Vec::new(); batch],
+            keys: (0..batch).map(|_| Rows::default()).collect(),
+            values: (0..batch).map(|_| Rows::default()).collect(),
             distances: None,
         };
         let layers = self.blocks.iter().map(|_| layer()).collect();
@@ -91,7 +91,7 @@ impl LanguageModel {
             };
             let tokens = Reading { x: &normed, context: context.as_ref() };
             let mut report = Report::default();
-            kept.push(&block.attention.source(tokens, 0, &mut Mode::Eval, &mut report)?);
+            kept.push(tape, &block.attention.source(tokens, 0, &mut Mode::Eval, &mut report)?);
         }
         (cache.length, cache.kept) = (memory.length, memory.length);
         Ok(cache)
@@ -110,6 +110,7 @@ impl LanguageModel {
         cache: &mut Cache,
     ) -> Result<Var<'t>> {
         let l = tokens.length("decoding", self.config.vocabulary)?;
+        tape.compute_in(self.config.precision.into());
         let (context, memory) = (self.config.context, self.config.memory);
         if tokens.batch != cache.batch {
             let expected = format!("{} sequences, those of the cache", cache.batch);
@@ -130,7 +131,7 @@ impl LanguageModel {
         let mut first = 0;
         while first < l {
             if cache.in_block == context {
-                cache.forget(memory);
+                cache.forget(tape, memory);
             }
             let count = (l - first).min(context - cache.in_block);
             let part = tokens.part(first, count);
@@ -165,9 +166,9 @@ impl LanguageModel {
             let hand = Reading { x: &normed, context: context.as_ref() };
             let mut report = Report::default();
             let own = block.attention.source(hand, cache.length, &mut Mode::Eval, &mut report)?;
-            kept.push(&own);
+            kept.push(tape, &own);
             let source = kept.source(tape, cache.kept + count)?;
-            let distances = kept.distance_keys(tape, cache.kept + count)?;
+            let distances = kept.distance_keys(tape)?;
             let scene = Scene {
                 first_key: place,
                 offset: cache.kept,
@@ -193,9 +194,10 @@ impl LanguageModel {
         let Some(sinusoids) = self.sinusoids(tape, longest)? else { return Ok(()) };
         for (block, kept) in self.blocks.iter().zip(&mut cache.layers) {
             let keys = block.attention.distance_keys(&sinusoids)?;
-            kept.distances = keys.map(|DistanceKeys { keys, .. }| Distances {
-                width: keys.shape().width(),
-                keys: keys.values().to_vec(),
+            kept.distances = keys.map(|DistanceKeys { keys, .. }| {
+                let mut all = Rows::default();
+                all.append(tape, keys.values());
+                Distances { width: keys.shape().width(), keys: all }
             });
         }
         Ok(())
@@ -204,12 +206,12 @@ impl LanguageModel {
 
 impl Cache {
     /// Begins a block of text: of what came before, the last `memory` tokens stay.
-    fn forget(&mut self, memory: usize) {
+    fn forget(&mut self, tape: &Tape<'_>, memory: usize) {
         let gone = self.kept.saturating_sub(memory);
         let kept = self.kept;
         for layer in &mut self.layers {
             for rows in layer.keys.iter_mut().chain(&mut layer.values) {
-                rows.drain(..rows.len() / kept * gone);
+                rows.forget(tape, rows.len() / kept * gone);
             }
         }
         self.kept -= gone;
@@ -219,31 +221,32 @@ impl Cache {
 
 impl Kept {
     /// Adds keys and values `[B, L, Hk·A]`.
-    fn push(&mut self, new: &KeysValues<'_>) {
+    fn push(&mut self, tape: &Tape<'_>, new: &KeysValues<'_>) {
         for (rows, new) in [(&mut self.keys, &new.keys), (&mut self.values, &new.values)] {
             let own = new.values().chunks(new.shape().len() / rows.len());
-            rows.iter_mut().zip(own).for_each(|(rows, own)| rows.extend_from_slice(own));
+            rows.iter_mut().zip(own).for_each(|(rows, own)| rows.append(tape, own));
         }
     }
 
-    /// All that is kept, of `[B, rows]`.
+    /// All that is kept, of `[B, rows]`: that of one sequence is read where it lies.
     fn source<'t>(&self, tape: &'t Tape<'t>, rows: usize) -> Result<KeysValues<'t>> {
-        let of = |all: &[Vec<f32>]| {
-            let width = all[0].len() / rows;
-            tape.constant([all.len(), rows, width], &all.concat())
+        let of = |all: &[Rows]| {
+            let shape = [all.len(), rows, all[0].len() / rows];
+            match all {
+                [one] => tape.rows(shape, one),
+                _ => {
+                    let all: Vec<&[f32]> = all.iter().map(Rows::as_slice).collect();
+                    tape.constant(shape, &all.concat())
+                }
+            }
         };
         Ok(KeysValues { keys: of(&self.keys)?, values: of(&self.values)? })
     }
 
-    /// Those of distances up to `count − 1`.
-    fn distance_keys<'t>(
-        &self,
-        tape: &'t Tape<'t>,
-        count: usize,
-    ) -> Result<Option<DistanceKeys<'t>>> {
+    /// Those of all distances.
+    fn distance_keys<'t>(&self, tape: &'t Tape<'t>) -> Result<Option<DistanceKeys<'t>>> {
         let Some(Distances { keys, width }) = &self.distances else { return Ok(None) };
-        let own = &keys[keys.len() - count * width..];
-        let keys = tape.constant([count, *width], own)?;
-        Ok(Some(DistanceKeys { keys, zero: count - 1 }))
+        let count = keys.len() / width;
+        Ok(Some(DistanceKeys { keys: tape.rows([count, *width], keys)?, zero: count - 1 }))
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::attention::AttentionConfig;
 use crate::moe::{Capacity, MoeConfig, RouterConfig, SigmaMoeConfig, TokenChoiceConfig};
+use crate::nn::Precision;
 use serde::{Deserialize, Serialize};
 
 /// A causal language model: embedding, blocks of attention and MLP, untied output with bias.
@@ -20,6 +21,9 @@ pub struct LanguageConfig {
     pub memory: usize,
     /// After attention and after the MLP.
     pub dropout: f32,
+    /// What the factors of its matrix products are rounded to.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Of all blocks but the exceptions.
     pub attention: AttentionConfig,
     /// Of all blocks but the exceptions.
@@ -37,6 +41,7 @@ impl Default for LanguageConfig {
             context: 128,
             memory: 128,
             dropout: 0.0,
+            precision: Precision::F32,
             attention: AttentionConfig::default(),
             mlp: MlpConfig::default(),
             exceptions: Vec::new(),

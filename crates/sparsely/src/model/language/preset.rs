@@ -105,7 +105,7 @@ fn model(
         dropout: if width < 1000 { 0.1 } else { 0.2 },
         attention,
         mlp,
-        exceptions: Vec::new(),
+        ..LanguageConfig::default()
     }
 }
 

@@ -6,7 +6,7 @@ use super::{BlockConfig, LanguageConfig};
 use crate::attention::{Sinusoids, sinusoids};
 use crate::moe::RouterStats;
 use crate::moe::router::Learned;
-use crate::nn::{Init, Initializer, LayerNorm, Linear, Mode};
+use crate::nn::{Init, Initializer, LayerNorm, Linear, Mode, Precision};
 use crate::{Error, Result};
 use sparsely_tensor::{Layout, Param, Slab, Tape, Var};
 use std::sync::{Arc, OnceLock};
@@ -98,6 +98,12 @@ impl LanguageModel {
         &self.config
     }
 
+    /// The same model with products of another precision.
+    pub fn with_precision(mut self, precision: Precision) -> LanguageModel {
+        self.config.precision = precision;
+        self
+    }
+
     /// One block of text: logits of the token after each, given those before it and the memory.
     ///
     /// The first block of a text has no memory; afterwards it is that of the output before.
@@ -124,6 +130,7 @@ impl LanguageModel {
             });
         }
         memory.map_or(Ok(()), |memory| memory.check(&self.config, b))?;
+        tape.compute_in(self.config.precision.into());
         let length = memory.map_or(0, |memory| memory.length);
         let sinusoids = self.sinusoids(tape, length + l - 1)?;
         let mut told = Told::default();

@@ -168,7 +168,7 @@ impl Scorer {
         choosers: Choosers<'_>,
         mode: &mut Mode<'_>,
     ) -> Result<Scores<'t>> {
-        let logits_te = x_td.linear(Activation::Identity, &self.kernel, None, None)?;
+        let logits_te = x_td.linear_f32(&self.kernel, None)?;
         let clean_logits = columns_of(logits_te, choosers.experts, 1)?;
         let logits = with_noise(&clean_logits, self.sigma(), mode)?;
         let gate = match self.affinity {

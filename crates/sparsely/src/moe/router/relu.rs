@@ -53,7 +53,7 @@ impl Router for Relu {
         settings: &RouteSettings,
         mode: &mut Mode<'_>,
     ) -> Result<Routing<'t>> {
-        let logits_te = x_td.linear(Activation::Identity, &self.kernel, None, None)?;
+        let logits_te = x_td.linear_f32(&self.kernel, None)?;
         let logits_te = columns_of(logits_te, settings.dial.experts.as_ref(), 1)?;
         let gates_te = logits_te.activation(Activation::Relu);
         let (e, tokens) = (gates_te.shape().width(), gates_te.shape().rows());

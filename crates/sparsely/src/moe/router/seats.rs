@@ -44,7 +44,7 @@ impl LearnedPriority {
 
     /// 1 + tanh(x·w): `[T, D]` → `[T, 1]`.
     pub(super) fn factors<'t>(&self, x_td: &Var<'t>) -> Result<Var<'t>> {
-        let score = x_td.linear(Activation::Identity, &self.kernel, None, None)?;
+        let score = x_td.linear_f32(&self.kernel, None)?;
         Ok(score.activation(Activation::Tanh).add_constant(&[1.0])?)
     }
 }

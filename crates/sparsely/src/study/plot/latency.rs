@@ -2,6 +2,7 @@
 
 use super::{Area, COLORS, Drawn, FONT, GRID, draw, header, told};
 use crate::Result;
+use crate::nn::Precision;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +10,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
-    /// Such as `6x96`; models of a size have equal FLOPs an image.
+    /// Such as `6x96`.
     pub size: String,
-    /// `dense`, `image` or `token`: what is routed.
+    /// What is routed, such as `dense`, `image` or `token`.
     pub routed: String,
     /// Images that are computed together.
     pub batch: usize,
+    /// What the factors of matrix products were rounded to.
+    #[serde(default)]
+    pub precision: Precision,
     /// Threads that computed.
     pub threads: usize,
     /// FLOPs of an image.
@@ -52,7 +56,7 @@ struct Column<'a> {
     unit: &'a str,
 }
 
-/// Time at the smallest and the largest batch, and memory of a single batch of the smallest.
+/// Time at the smallest and the largest batch of models whose sizes have equal FLOPs an image, and memory of a single batch of the smallest.
 ///
 /// # Errors
 /// Only for our own bugs: the picture is drawn in memory.
@@ -142,6 +146,7 @@ mod tests {
             size: "6x96".into(),
             routed: routed.into(),
             batch,
+            precision: Precision::F32,
             threads: 2,
             flops: 1e8,
             milliseconds,

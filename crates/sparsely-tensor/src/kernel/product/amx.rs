@@ -1,0 +1,279 @@
+//! bf16 on the tile registers of AMX: sixteen rows by sixteen columns at once.
+//!
+//! The intrinsics are not stable yet, so the instructions stand as text; Linux lets a process use the
+//! registers when it has asked.
+
+use super::kernel::{Kernel, pairs_along, pairs_down};
+use super::tile::Tile;
+use crate::kernel::register::Register;
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count, __m512};
+use std::sync::OnceLock;
+
+/// Rows of a tile register, and lanes of its rows.
+const SIDE: usize = 16;
+
+/// Whether the processor has the registers and the system gives them.
+pub(super) fn is_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| has_tiles() && may_use_tiles())
+}
+
+fn has_tiles() -> bool {
+    const AMX_BF16: u32 = 1 << 22;
+    const AMX_TILE: u32 = 1 << 24;
+    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE
+}
+
+#[cfg(target_os = "linux")]
+fn may_use_tiles() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: the call takes two numbers and changes what this process may use; a kernel that does not know it
+    // answers with an error.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_use_tiles() -> bool {
+    false
+}
+
+/// What `ldtilecfg` reads: palette 1, eight registers of 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Shapes([u8; 64]);
+
+static SHAPES: Shapes = {
+    let mut bytes = [0; 64];
+    bytes[0] = 1;
+    let mut tile = 0;
+    while tile < 8 {
+        bytes[16 + 2 * tile] = 64;
+        bytes[48 + tile] = SIDE as u8;
+        tile += 1;
+    }
+    Shapes(bytes)
+};
+
+/// bf16 on AMX.
+pub(super) struct AmxBf16;
+
+impl Kernel for AmxBf16 {
+    type Register = __m512;
+    const TILE_ROWS: usize = 2 * SIDE;
+    const TILE_REGISTERS: usize = 2;
+    // A panel and a tile's rows of the left factor take two thirds of the first-level cache.
+    const INNER: usize = 512;
+    const DEPTH: usize = 2;
+    const STEP: usize = SIDE;
+    const CONVERTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn pack_along(from: *const f32) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { pairs_along(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_down(rows: [*const f32; 2]) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { pairs_down(rows) }
+    }
+
+    unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
+        const HALF_AND_ONE: [[u16; 32 * SIDE]; 2] = [[0x3f00; 32 * SIDE], [0x3f80; 32 * SIDE]];
+        let mut sums = Sums([0.0; 4 * SIDE * SIDE]);
+        if rounds == 0 {
+            return (0, 0.0);
+        }
+        // SAFETY: the processor has AMX by the caller's contract; each register takes 16 rows of 64 bytes.
+        unsafe {
+            Self::begin();
+            asm!(
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "tileloadd tmm4, [{half} + {stride}*1]",
+                "tileloadd tmm5, [{one} + {stride}*1]",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm5",
+                "tdpbf16ps tmm1, tmm4, tmm5",
+                "tdpbf16ps tmm2, tmm4, tmm5",
+                "tdpbf16ps tmm3, tmm4, tmm5",
+                "dec {rounds}",
+                "jnz 2b",
+                "tilestored [{to} + {stride}*1], tmm0",
+                "tilestored [{to} + {stride}*1 + 1024], tmm1",
+                "tilestored [{to} + {stride}*1 + 2048], tmm2",
+                "tilestored [{to} + {stride}*1 + 3072], tmm3",
+                half = in(reg) HALF_AND_ONE[0].as_ptr(),
+                one = in(reg) HALF_AND_ONE[1].as_ptr(),
+                stride = in(reg) 64_usize,
+                rounds = inout(reg) rounds => _,
+                to = in(reg) sums.0.as_mut_ptr(),
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _,
+                options(nostack),
+            );
+            Self::end();
+        }
+        (rounds * 4 * SIDE * SIDE * 2 * SIDE, sums.0.iter().sum())
+    }
+
+    unsafe fn begin() {
+        // SAFETY: the processor has AMX by the caller's contract.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, preserves_flags, readonly))
+        };
+    }
+
+    unsafe fn end() {
+        // SAFETY: as above.
+        unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+        let mut sums = Sums([0.0; 2 * SIDE * 2 * SIDE]);
+        // SAFETY: the caller's contract: the left factor has whole registers of rows (packed with room behind
+        // its last row), both have whole steps.
+        unsafe {
+            if !tile.adds {
+                tile.fetch_result(rows, registers * SIDE);
+            }
+            let is_whole = rows == 2 * SIDE && registers == 2 && tile.is_plain(2 * SIDE);
+            let (to, stride) = if is_whole {
+                (tile.dst, tile.dst_stride)
+            } else {
+                (sums.0.as_mut_ptr(), 2 * SIDE)
+            };
+            match (rows > SIDE, registers) {
+                (true, 2) => two_by_two(tile, to, stride),
+                (true, _) => two_by_one(tile, to, stride),
+                (false, 2) => one_by_two(tile, to, stride),
+                (false, _) => one_by_one(tile, to, stride),
+            }
+            if is_whole {
+                return;
+            }
+            for (r, row) in sums.0.chunks(2 * SIDE).enumerate().take(rows) {
+                let sums = [__m512::load(row.as_ptr()), __m512::load(row[SIDE..].as_ptr())];
+                if registers == 2 {
+                    tile.finish(r, sums);
+                } else {
+                    tile.finish(r, [sums[0]]);
+                }
+            }
+        }
+    }
+}
+
+#[repr(C, align(64))]
+struct Sums([f32; 4 * SIDE * SIDE]);
+
+/// Sums of some registers of rows by some of columns, over the whole inner dimension, to `to`.
+///
+/// A step loads 16 lanes of each row of the left factor and 16 rows of the panel.
+macro_rules! tiles {
+    ($name:ident, $width:literal, [$($load:literal)*], [$($multiply:literal)*], [$($store:literal)*]) => {
+        #[inline(always)]
+        unsafe fn $name(tile: &Tile, to: *mut f32, stride: usize) {
+            // SAFETY: the caller's contract; all tile registers are told as overwritten.
+            unsafe {
+                asm!(
+                    "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                    // Not all forms store rows below the first sixteen: "# {below}" alone names the operand.
+                    "# {below}",
+                    "2:",
+                    $($load,)*
+                    $($multiply,)*
+                    "add {a}, 64",
+                    "add {low}, 64",
+                    "add {b}, {step}",
+                    "dec {steps}",
+                    "jnz 2b",
+                    $($store,)*
+                    a = inout(reg) tile.a => _,
+                    low = inout(reg) tile.a.wrapping_add(SIDE * tile.a_rows) => _,
+                    a_stride = in(reg) tile.a_rows * 4,
+                    b = inout(reg) tile.b => _,
+                    b_stride = in(reg) $width * SIDE * 4,
+                    step = const $width * 16 * 16 * 4,
+                    steps = inout(reg) tile.k / SIDE => _,
+                    to = in(reg) to,
+                    below = in(reg) to.wrapping_add(SIDE * stride),
+                    stride = in(reg) stride * 4,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+tiles!(
+    two_by_two,
+    2,
+    [
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
+        "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm7, [{b} + {b_stride}*1 + 64]"
+        "tileloadd tmm5, [{low} + {a_stride}*1]"
+    ],
+    [
+        "tdpbf16ps tmm0, tmm4, tmm6"
+        "tdpbf16ps tmm1, tmm4, tmm7"
+        "tdpbf16ps tmm2, tmm5, tmm6"
+        "tdpbf16ps tmm3, tmm5, tmm7"
+    ],
+    [
+        "tilestored [{to} + {stride}*1], tmm0"
+        "tilestored [{to} + {stride}*1 + 64], tmm1"
+        "tilestored [{below} + {stride}*1], tmm2"
+        "tilestored [{below} + {stride}*1 + 64], tmm3"
+    ]
+);
+tiles!(
+    one_by_two,
+    2,
+    [
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
+        "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm7, [{b} + {b_stride}*1 + 64]"
+    ],
+    [
+        "tdpbf16ps tmm0, tmm4, tmm6"
+        "tdpbf16ps tmm1, tmm4, tmm7"
+    ],
+    [
+        "tilestored [{to} + {stride}*1], tmm0"
+        "tilestored [{to} + {stride}*1 + 64], tmm1"
+    ]
+);
+tiles!(
+    two_by_one,
+    1,
+    [
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
+        "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm5, [{low} + {a_stride}*1]"
+    ],
+    [
+        "tdpbf16ps tmm0, tmm4, tmm6"
+        "tdpbf16ps tmm2, tmm5, tmm6"
+    ],
+    [
+        "tilestored [{to} + {stride}*1], tmm0"
+        "tilestored [{below} + {stride}*1], tmm2"
+    ]
+);
+tiles!(
+    one_by_one,
+    1,
+    [
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
+        "tileloadd tmm4, [{a} + {a_stride}*1]"
+    ],
+    ["tdpbf16ps tmm0, tmm4, tmm6"],
+    ["tilestored [{to} + {stride}*1], tmm0"]
+);

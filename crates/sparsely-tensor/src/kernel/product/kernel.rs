@@ -1,0 +1,264 @@
+//! The ways to multiply: one for each precision and instruction set.
+
+use super::tile::Tile;
+use crate::kernel::register::Register;
+use std::arch::x86_64::*;
+
+/// How factors are packed and tiles are computed.
+///
+/// # Safety
+/// Every method needs the instruction set of the implementor.
+pub(super) trait Kernel {
+    /// What holds the lanes of a factor, and the f32 sums.
+    type Register: Register;
+    /// Rows of a tile.
+    const TILE_ROWS: usize;
+    /// Registers of a row of a tile.
+    const TILE_REGISTERS: usize;
+    /// Most lanes of the inner dimension in a block.
+    const INNER: usize;
+    /// Neighbours of the inner dimension that share a lane of a packed factor.
+    const DEPTH: usize = 1;
+    /// Lanes of the inner dimension that a tile takes at a time: factors are filled up with zeros.
+    const STEP: usize = 1;
+    /// Whether a lane is something else than the element: then the left factor is always packed.
+    const CONVERTS: bool = false;
+
+    /// The lanes of `LANES · DEPTH` neighbours.
+    unsafe fn pack_along(from: *const f32) -> Self::Register {
+        // SAFETY: the caller's contract.
+        unsafe { Self::Register::load(from) }
+    }
+
+    /// The lanes of `LANES` columns of the first [`Kernel::DEPTH`] of two rows.
+    unsafe fn pack_down(rows: [*const f32; 2]) -> Self::Register {
+        // SAFETY: the caller's contract.
+        unsafe { Self::Register::load(rows[0]) }
+    }
+
+    /// `sum` and the products of the elements that share a lane.
+    unsafe fn fma(
+        left: Self::Register,
+        right: Self::Register,
+        sum: Self::Register,
+    ) -> Self::Register {
+        // SAFETY: the caller's contract.
+        unsafe { left.fma(right, sum) }
+    }
+
+    /// Runs `rounds` multiply-adds of 0.5 and 1 in chains that never leave the registers; the multiply-accumulates
+    /// that were done, and their sum.
+    #[inline(always)]
+    unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
+        // More than latency times units, and as many as the smallest register file holds beside the factors.
+        const CHAINS: usize = 12;
+        // SAFETY: the caller's contract; the arrays have a register's lanes.
+        unsafe {
+            let (half, one) =
+                (Self::pack_along([0.5; 32].as_ptr()), Self::pack_along([1.0; 32].as_ptr()));
+            let mut sums = [Self::Register::zero(); CHAINS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = Self::fma(half, one, *sum);
+                }
+                // What is always the same would be multiplied once.
+                std::arch::asm!("", options(nomem, nostack, preserves_flags));
+            }
+            let mut total = Self::Register::zero();
+            for sum in sums {
+                total = total.add(sum);
+            }
+            let mut lanes = [0.0_f32; 16];
+            total.store(lanes.as_mut_ptr());
+            (rounds * CHAINS * Self::Register::LANES * Self::DEPTH, lanes.iter().sum())
+        }
+    }
+
+    /// Called by a thread before the tiles of a product.
+    unsafe fn begin() {}
+
+    /// Called by the same thread after them.
+    unsafe fn end() {}
+
+    /// One tile; see [`Tile::compute`].
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize);
+
+    /// Lanes that `k` elements of the inner dimension take.
+    fn lanes(k: usize) -> usize {
+        k.div_ceil(Self::DEPTH).next_multiple_of(Self::STEP)
+    }
+
+    /// Elements of the inner dimension in a block: equal blocks, none longer than the kernel's own.
+    fn block_len(k: usize) -> usize {
+        let lanes = Self::lanes(k);
+        let block = lanes.div_ceil(lanes.div_ceil(Self::INNER)).next_multiple_of(16).min(lanes);
+        block * Self::DEPTH
+    }
+
+    /// Lanes of a packed right factor `[k, n]`.
+    fn packed_len(k: usize, n: usize) -> usize {
+        Self::lanes(k) * n.next_multiple_of(Self::Register::LANES)
+    }
+
+    /// Columns of the next panel, of `left` that remain: a whole tile, or what is left in whole
+    /// registers.
+    fn panel_width(left: usize) -> usize {
+        let padded = left.next_multiple_of(Self::Register::LANES);
+        let whole = Self::TILE_REGISTERS * Self::Register::LANES;
+        // Four thirds of a tile are two equal panels: one of a single register could not hide
+        // the latency of its chains.
+        if Self::TILE_REGISTERS == 3 && padded == 4 * Self::Register::LANES {
+            2 * Self::Register::LANES
+        } else {
+            padded.min(whole)
+        }
+    }
+}
+
+/// f32 on AVX2.
+pub(super) struct Avx2;
+
+impl Kernel for Avx2 {
+    type Register = __m256;
+    const TILE_ROWS: usize = 6;
+    const TILE_REGISTERS: usize = 2;
+    // A panel takes a third of the smallest first-level cache.
+    const INNER: usize = 256;
+
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { tile.dispatch::<Self>(rows, registers) };
+    }
+}
+
+/// f32 on AVX-512.
+pub(super) struct Avx512;
+
+impl Kernel for Avx512 {
+    type Register = __m512;
+    const TILE_ROWS: usize = 8;
+    const TILE_REGISTERS: usize = 3;
+    const INNER: usize = 192;
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { tile.dispatch::<Self>(rows, registers) };
+    }
+}
+
+/// bf16 where no instruction multiplies it: factors are rounded, products and sums are those of f32.
+pub(super) struct Avx2Rounded;
+
+impl Kernel for Avx2Rounded {
+    type Register = __m256;
+    const TILE_ROWS: usize = Avx2::TILE_ROWS;
+    const TILE_REGISTERS: usize = Avx2::TILE_REGISTERS;
+    const INNER: usize = Avx2::INNER;
+    const CONVERTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn pack_along(from: *const f32) -> __m256 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let x = _mm256_loadu_ps(from);
+            let bits = _mm256_castps_si256(x);
+            // Half a unit of the last kept place, less one where that place is even.
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let kept = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+            let rounded = _mm256_and_si256(_mm256_add_epi32(bits, half), kept);
+            let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+            _mm256_blendv_ps(_mm256_castsi256_ps(rounded), x, is_nan)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_down(rows: [*const f32; 2]) -> __m256 {
+        // SAFETY: the caller's contract.
+        unsafe { Self::pack_along(rows[0]) }
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { tile.dispatch::<Self>(rows, registers) };
+    }
+}
+
+/// Two neighbours in a lane: `[from 0, from 1], [from 2, from 3], …`, rounded to bf16.
+#[inline(always)]
+pub(super) unsafe fn pairs_along(from: *const f32) -> __m512 {
+    // SAFETY: the caller's contract: AVX-512 BF16, and 32 elements.
+    unsafe {
+        let pairs = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
+        std::mem::transmute::<__m512bh, __m512>(pairs)
+    }
+}
+
+/// Two rows' elements of a column in a lane, rounded to bf16.
+#[inline(always)]
+pub(super) unsafe fn pairs_down([even, odd]: [*const f32; 2]) -> __m512 {
+    // The lower half of a lane from the first row, the upper one from the second.
+    const TURNS: [u16; 32] = {
+        let mut turns = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            turns[i] = (i / 2 + i % 2 * 16) as u16;
+            i += 1;
+        }
+        turns
+    };
+    // SAFETY: the caller's contract: AVX-512 BF16 and BW, and 16 elements of each row.
+    unsafe {
+        let rows = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even));
+        let rows = std::mem::transmute::<__m512bh, __m512i>(rows);
+        let turns = _mm512_loadu_si512(TURNS.as_ptr().cast());
+        _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, rows))
+    }
+}
+
+/// bf16 on AVX-512 BF16: two neighbours of the inner dimension are multiplied and added at once.
+pub(super) struct Avx512Bf16;
+
+impl Kernel for Avx512Bf16 {
+    type Register = __m512;
+    const TILE_ROWS: usize = 8;
+    const TILE_REGISTERS: usize = 3;
+    const INNER: usize = 192;
+    const DEPTH: usize = 2;
+    const CONVERTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn pack_along(from: *const f32) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { pairs_along(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_down(rows: [*const f32; 2]) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { pairs_down(rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(left: __m512, right: __m512, sum: __m512) -> __m512 {
+        // SAFETY: the caller's contract; both types are 512 bits.
+        unsafe {
+            let left = std::mem::transmute::<__m512, __m512bh>(left);
+            let right = std::mem::transmute::<__m512, __m512bh>(right);
+            _mm512_dpbf16_ps(sum, left, right)
+        }
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma")]
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { tile.dispatch::<Self>(rows, registers) };
+    }
+}

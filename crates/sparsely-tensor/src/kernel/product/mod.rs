@@ -1,0 +1,447 @@
+//! The matrix product on vector registers.
+//!
+//! A tile of a few rows by a few registers stays in registers while the inner dimension runs.
+//! The right factor is packed into panels of one tile's width, which stay in the first-level
+//! cache; the left one is read where it lies, or packed where its rows are not contiguous, an
+//! activation is applied to it, or it is rounded to bf16. Inner dimensions beyond [`Kernel::INNER`]
+//! are summed block by block. So each element of the result is one chain of multiply-adds for each
+//! block, in an order that depends on the inner dimension alone: not on the other rows, nor on how
+//! rows and columns are cut, nor on who packed.
+
+mod amx;
+mod kernel;
+mod pack;
+mod tile;
+
+use super::elementwise::scale_by_slope;
+use super::gemm::{Finish, Left, MatMut, MatRef, Right, Start};
+use super::isa::{Fused, Level, level};
+use super::register::Register;
+use super::scratch::with_scratch;
+use crate::{Activation, Precision};
+use kernel::Kernel;
+use pack::{ACTIVE, STRIP, pack_columns, pack_rows, pack_strip, pack_turned_rows, strip_end};
+use tile::Tile;
+
+/// Rows of the left factor that are worked on together: they stay in the second-level cache.
+const ROWS: usize = 256;
+/// Rows behind the last one that a tile may read and a transposed register may write.
+const SPARE_ROWS: usize = 32;
+
+/// A factor of which one axis is contiguous.
+#[derive(Clone, Copy)]
+struct Strided {
+    data: *const f32,
+    /// Distance of rows.
+    rows: usize,
+    /// Distance of columns.
+    cols: usize,
+}
+
+// SAFETY: it is a matrix reference without its lifetime, which its users keep.
+unsafe impl Sync for Strided {}
+
+impl Strided {
+    /// `None` if neither axis is contiguous.
+    fn of(a: MatRef<'_>) -> Option<Strided> {
+        let (rows, cols) = (a.row_stride(), a.col_stride());
+        let works = rows >= 0 && cols >= 0 && (rows == 1 || cols == 1);
+        works.then(|| Strided { data: a.as_ptr(), rows: rows as usize, cols: cols as usize })
+    }
+
+    /// Whether the elements of a row are neighbours.
+    fn is_row_major(self) -> bool {
+        self.cols == 1
+    }
+}
+
+/// A product whose extents and strides were checked.
+pub(super) struct Product<'a> {
+    dst: *mut f32,
+    dst_stride: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    left: Strided,
+    act: Activation,
+    right: Strided,
+    panels: Option<&'a [f32]>,
+    start: Start<'a>,
+    finish: Finish<'a>,
+}
+
+/// The inner block that is being worked on.
+#[derive(Clone, Copy)]
+struct Inner {
+    /// Its first element.
+    k0: usize,
+    /// Its elements.
+    len: usize,
+    /// What they take in a packed factor.
+    lanes: usize,
+    is_first: bool,
+    is_last: bool,
+}
+
+impl Inner {
+    /// The block of a dimension of `k` that begins at `k0`.
+    fn of<K: Kernel>(k0: usize, k: usize) -> Inner {
+        let len = K::block_len(k).min(k - k0);
+        Inner { k0, len, lanes: K::lanes(len), is_first: k0 == 0, is_last: k0 + len == k }
+    }
+}
+
+/// Rows of the left factor, of one inner block.
+#[derive(Clone, Copy)]
+struct LeftBlock {
+    data: *const f32,
+    /// Distance of rows, whose lanes are neighbours.
+    rows: usize,
+}
+
+impl<'a> Product<'a> {
+    /// `None` if the strides are not those of a product that our layers ask for.
+    pub(super) fn new(
+        dst: MatMut<'a>,
+        start: Start<'a>,
+        left: Left<'a>,
+        right: &Right<'a>,
+        finish: Finish<'a>,
+    ) -> Option<Product<'a>> {
+        let is_row_major = |m: MatRef<'_>| m.col_stride() == 1 && m.row_stride() >= 0;
+        let extras = match (start, finish) {
+            (Start::Terms { residual: Some(r), .. }, _) if !is_row_major(r) => false,
+            (_, Finish::Slope { at, .. }) => is_row_major(at),
+            _ => true,
+        };
+        if dst.col_stride() != 1 || dst.row_stride() < 0 || !extras {
+            return None;
+        }
+        Some(Product {
+            dst: dst.as_ptr_mut(),
+            dst_stride: dst.row_stride() as usize,
+            m: dst.nrows(),
+            n: dst.ncols(),
+            k: left.values.ncols(),
+            left: Strided::of(left.values)?,
+            act: left.act,
+            right: Strided::of(right.values())?,
+            panels: right.panels(),
+            start,
+            finish,
+        })
+    }
+
+    /// Computes it.
+    ///
+    /// # Safety
+    /// `run` is [`Product::run_on`] compiled for the instruction set of `K`, and the processor
+    /// has it; pointers are those of matrices of m×n, m×k and k×n, of which the first is not shared.
+    unsafe fn compute<K: Kernel>(&self, run: unsafe fn(&Product<'a>, &mut [f32], &mut [f32])) {
+        let lanes = K::lanes(K::block_len(self.k));
+        let active = if self.act == Activation::Identity { 0 } else { ACTIVE };
+        let left = match self.packs_left::<K>() {
+            true => (self.m.min(ROWS) + SPARE_ROWS) * lanes + active,
+            false => 0,
+        };
+        let right = match self.panels {
+            Some(_) => 0,
+            None if self.packs_all_panels() => K::packed_len(K::block_len(self.k), self.n),
+            None => lanes * STRIP * K::TILE_REGISTERS * K::Register::LANES,
+        };
+        with_scratch(left, |left| {
+            with_scratch(right, |right| {
+                // SAFETY: the caller's contract.
+                unsafe { run(self, left, right) };
+            });
+        });
+    }
+
+    fn packs_left<K: Kernel>(&self) -> bool {
+        K::CONVERTS || !self.left.is_row_major() || self.act != Activation::Identity
+    }
+
+    /// Whether panels are used by several blocks of rows, and so packed before the first.
+    fn packs_all_panels(&self) -> bool {
+        self.m > ROWS
+    }
+
+    /// # Safety
+    /// As [`Product::compute`]; the scratch has the lengths that it takes.
+    #[inline(always)]
+    unsafe fn run_on<K: Kernel>(&self, tiles: &mut [f32], panels: &mut [f32]) {
+        let n_padded = self.n.next_multiple_of(K::Register::LANES);
+        // SAFETY: all indices stay within the factors: k0 + len ≤ k, i + rows ≤ m, and
+        // j + width ≤ n (columns beyond n are zeros of the panel and not stored).
+        unsafe {
+            K::begin();
+            for k0 in (0..self.k).step_by(K::block_len(self.k)) {
+                let inner = Inner::of::<K>(k0, self.k);
+                if self.panels.is_none() && self.packs_all_panels() {
+                    pack_columns::<K>(self.right, self.n, inner, panels.as_mut_ptr());
+                }
+                for i0 in (0..self.m).step_by(ROWS) {
+                    let rows = ROWS.min(self.m - i0);
+                    let left = self.left_block::<K>([i0, rows], inner, tiles);
+                    let mut j0 = 0;
+                    while j0 < self.n {
+                        let end = strip_end::<K>(j0, self.n);
+                        let strip = match self.panels {
+                            Some(packed) => {
+                                packed.as_ptr().add(k0 / K::DEPTH * n_padded + j0 * inner.lanes)
+                            }
+                            None if self.packs_all_panels() => {
+                                panels.as_ptr().add(j0 * inner.lanes)
+                            }
+                            None => {
+                                let to = panels.as_mut_ptr();
+                                pack_strip::<K>(self.right, inner, [j0, end], self.n, to);
+                                to
+                            }
+                        };
+                        let mut j = j0;
+                        while j < end {
+                            let width = K::panel_width(self.n - j);
+                            let panel = strip.add((j - j0) * inner.lanes);
+                            self.panel_tiles::<K>(left, [i0, rows], [j, width], panel, inner);
+                            j += width;
+                        }
+                        j0 = end;
+                    }
+                }
+            }
+            K::end();
+        }
+    }
+
+    /// The tiles of one panel, and what is done to them at the end.
+    #[inline(always)]
+    unsafe fn panel_tiles<K: Kernel>(
+        &self,
+        left: LeftBlock,
+        [i0, rows]: [usize; 2],
+        [j, width]: [usize; 2],
+        panel: *const f32,
+        inner: Inner,
+    ) {
+        let columns = width.min(self.n - j);
+        let (bias, residual, residual_stride, adds) = self.start_at(i0, j, inner);
+        for i in (0..rows).step_by(K::TILE_ROWS) {
+            let height = K::TILE_ROWS.min(rows - i);
+            // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.
+            unsafe {
+                let dst = self.dst.add((i0 + i) * self.dst_stride + j);
+                let tile = Tile {
+                    k: inner.lanes,
+                    a: left.data.add(i * left.rows),
+                    a_rows: left.rows,
+                    b: panel,
+                    dst,
+                    dst_stride: self.dst_stride,
+                    columns,
+                    adds,
+                    bias,
+                    residual: residual.map(|r| r.add(i * residual_stride)),
+                    residual_stride,
+                };
+                K::tile(&tile, height, width / K::Register::LANES);
+                if let (Finish::Slope { act, at }, true) = (self.finish, inner.is_last) {
+                    for r in 0..height {
+                        let row = at.as_ptr().add((i0 + i + r) * at.row_stride() as usize + j);
+                        scale_by_slope::<Fused>(
+                            act,
+                            std::slice::from_raw_parts(row, columns),
+                            std::slice::from_raw_parts_mut(dst.add(r * self.dst_stride), columns),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the tiles of rows i0.. and columns j.. are added to.
+    #[inline(always)]
+    fn start_at(
+        &self,
+        i0: usize,
+        j: usize,
+        inner: Inner,
+    ) -> (Option<*const f32>, Option<*const f32>, usize, bool) {
+        match self.start {
+            Start::Terms { bias, residual } if inner.is_first => {
+                let bias = bias.map(|b| b[j..].as_ptr());
+                let stride = residual.map_or(0, |r| r.row_stride() as usize);
+                // SAFETY: i0 < m and j < n, the extents of the residual.
+                let residual = residual.map(|r| unsafe { r.as_ptr().add(i0 * stride + j) });
+                (bias, residual, stride, false)
+            }
+            Start::Zero if inner.is_first => (None, None, 0, false),
+            _ => (None, None, 0, true),
+        }
+    }
+
+    /// Rows i0.. of the left factor's inner block, packed if they have to be.
+    #[inline(always)]
+    unsafe fn left_block<K: Kernel>(
+        &self,
+        [i0, rows]: [usize; 2],
+        inner: Inner,
+        tiles: &mut [f32],
+    ) -> LeftBlock {
+        let Strided { data, rows: row_stride, cols: col_stride } = self.left;
+        // SAFETY: i0 < m and k0 < k; the scratch has room for the rows and for columns that are activated.
+        unsafe {
+            let block = data.add(i0 * row_stride + inner.k0 * col_stride);
+            if !self.packs_left::<K>() {
+                return LeftBlock { data: block, rows: row_stride };
+            }
+            let (packed, active) =
+                tiles.split_at_mut((self.m.min(ROWS) + SPARE_ROWS) * inner.lanes);
+            let to = packed.as_mut_ptr();
+            if self.left.is_row_major() {
+                pack_rows::<K>((block, row_stride, self.act), rows, inner, to);
+            } else {
+                let to = (active, to);
+                pack_turned_rows::<K>((block, col_stride, self.act), rows, inner, to);
+            }
+            LeftBlock { data: packed.as_ptr(), rows: inner.lanes }
+        }
+    }
+}
+
+/// What is compiled for one kernel.
+pub(super) struct Entries {
+    /// For people.
+    pub(super) name: &'static str,
+    /// Computes a product.
+    ///
+    /// # Safety
+    /// As [`Product::compute`].
+    pub(super) run: unsafe fn(&Product<'_>),
+    /// See [`Kernel::multiply_adds`].
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    pub(super) multiply_adds: unsafe fn(usize) -> (usize, f32),
+    /// Longest piece of an inner dimension of `k` that is summed in one chain.
+    pub(super) block_len: fn(usize) -> usize,
+    /// Elements of a packed right factor `[k, n]`.
+    pub(super) packed_len: fn(usize, usize) -> usize,
+    /// Packs a right factor, on all threads; `false` if it has no contiguous axis.
+    pub(super) pack: fn(MatRef<'_>, &mut [f32]) -> bool,
+}
+
+/// How this processor multiplies; `None` where there is no kernel of ours.
+pub(super) fn entries(precision: Precision) -> Option<&'static Entries> {
+    match (precision, level()) {
+        (_, Level::Baseline) => None,
+        (Precision::F32, Level::Avx512) => Some(&avx512::ENTRIES),
+        (Precision::F32, Level::Avx2) => Some(&avx2::ENTRIES),
+        (Precision::Bf16, Level::Avx512) if has_bf16() && amx::is_available() => {
+            Some(&amx_bf16::ENTRIES)
+        }
+        (Precision::Bf16, Level::Avx512) if has_bf16() => Some(&avx512_bf16::ENTRIES),
+        (Precision::Bf16, _) => Some(&avx2_rounded::ENTRIES),
+    }
+}
+
+/// All kernels that this processor has.
+#[cfg(test)]
+pub(super) fn all_entries(precision: Precision) -> Vec<&'static Entries> {
+    let (has_avx512, has_avx2) = (level() == Level::Avx512, level() != Level::Baseline);
+    let all = match precision {
+        Precision::F32 => vec![(&avx512::ENTRIES, has_avx512), (&avx2::ENTRIES, has_avx2)],
+        Precision::Bf16 => vec![
+            (&amx_bf16::ENTRIES, has_avx512 && has_bf16() && amx::is_available()),
+            (&avx512_bf16::ENTRIES, has_avx512 && has_bf16()),
+            (&avx2_rounded::ENTRIES, has_avx2),
+        ],
+    };
+    all.into_iter().filter(|(_, is_there)| *is_there).map(|(entries, _)| entries).collect()
+}
+
+/// Whether AVX-512 rounds to bf16 and moves halves of lanes.
+fn has_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw")
+}
+
+/// The entry points that are compiled for one kernel.
+macro_rules! entries {
+    ($module:ident, $kernel:ty, $features:literal, $name:literal) => {
+        mod $module {
+            use super::{Entries, Inner, Kernel, MatRef, Product, Strided, pack_columns};
+            use rayon::prelude::*;
+
+            pub(super) static ENTRIES: Entries = Entries {
+                name: $name,
+                run,
+                multiply_adds,
+                block_len: <$kernel>::block_len,
+                packed_len: <$kernel>::packed_len,
+                pack,
+            };
+
+            unsafe fn run(product: &Product<'_>) {
+                #[target_feature(enable = $features)]
+                unsafe fn compiled(product: &Product<'_>, left: &mut [f32], right: &mut [f32]) {
+                    // SAFETY: by contract.
+                    unsafe { product.run_on::<$kernel>(left, right) };
+                }
+                // SAFETY: by contract.
+                unsafe { product.compute::<$kernel>(compiled) };
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
+                // SAFETY: by contract.
+                unsafe { <$kernel>::multiply_adds(rounds) }
+            }
+
+            fn pack(b: MatRef<'_>, panels: &mut [f32]) -> bool {
+                #[target_feature(enable = $features)]
+                unsafe fn compiled(right: Strided, n: usize, inner: Inner, to: &mut [f32]) {
+                    // SAFETY: the block is within the factor, `to` has its panels.
+                    unsafe { pack_columns::<$kernel>(right, n, inner, to.as_mut_ptr()) };
+                }
+                let (k, n) = (b.nrows(), b.ncols());
+                assert_eq!(panels.len(), <$kernel>::packed_len(k, n), "room for the panels");
+                let Some(right) = Strided::of(b) else { return false };
+                let block = <$kernel>::block_len(k);
+                let blocks = panels.par_chunks_mut(<$kernel>::packed_len(block, n)).enumerate();
+                blocks.for_each(|(i, to)| {
+                    let inner = Inner::of::<$kernel>(i * block, k);
+                    // SAFETY: `entries` found the instruction set; the blocks' panels lie one
+                    // after the other.
+                    unsafe { compiled(right, n, inner, to) };
+                });
+                true
+            }
+        }
+    };
+}
+
+entries!(avx2, crate::kernel::product::kernel::Avx2, "avx2,fma", "AVX2");
+entries!(
+    avx512,
+    crate::kernel::product::kernel::Avx512,
+    "avx512f,avx512dq,avx512vl,fma",
+    "AVX-512"
+);
+entries!(
+    avx2_rounded,
+    crate::kernel::product::kernel::Avx2Rounded,
+    "avx2,fma",
+    "AVX2 in f32, rounding factors"
+);
+entries!(
+    avx512_bf16,
+    crate::kernel::product::kernel::Avx512Bf16,
+    "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma",
+    "AVX-512 BF16"
+);
+entries!(
+    amx_bf16,
+    crate::kernel::product::amx::AmxBf16,
+    "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma",
+    "AMX"
+);

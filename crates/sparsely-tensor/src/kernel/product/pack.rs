@@ -1,0 +1,253 @@
+//! Factors as the tiles read them: lanes of the inner dimension, filled up with zeros.
+
+use super::kernel::Kernel;
+use super::{Inner, ROWS, Strided};
+use crate::Activation;
+use crate::kernel::elementwise::activate_row;
+use crate::kernel::isa::Fused;
+use crate::kernel::register::Register;
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+/// Panels that are packed side by side: a row of them is enough to be fetched ahead of its use.
+pub(super) const STRIP: usize = 4;
+/// How many rows ahead packing fetches.
+const AHEAD: usize = 8;
+/// Elements of the largest register and, in a lane of two, of its lanes.
+const WIDEST: usize = 32;
+/// Elements of the columns that are activated at a time.
+pub(super) const ACTIVE: usize = WIDEST * ROWS;
+/// What lies behind the last row or column.
+static ZEROS: [f32; ROWS + WIDEST] = [0.0; ROWS + WIDEST];
+
+/// Where the strip of panels that begins at column `j` of `n` ends.
+pub(super) fn strip_end<K: Kernel>(j: usize, n: usize) -> usize {
+    (0..STRIP).fold(j, |j, _| if j < n { j + K::panel_width(n - j) } else { j })
+}
+
+/// All panels of an inner block of a right factor of `n` columns, one after the other.
+///
+/// # Safety
+/// The instruction set of `K`; `to` has room for the block's lanes times the padded columns.
+#[inline(always)]
+pub(super) unsafe fn pack_columns<K: Kernel>(right: Strided, n: usize, inner: Inner, to: *mut f32) {
+    let mut j = 0;
+    while j < n {
+        let end = strip_end::<K>(j, n);
+        // SAFETY: by contract.
+        unsafe { pack_strip::<K>(right, inner, [j, end], n, to.add(j * inner.lanes)) };
+        j = end;
+    }
+}
+
+/// The panels of columns j0..end of an inner block of the right factor, each as `[lanes][width]`,
+/// zeros beyond column `n`.
+///
+/// # Safety
+/// The instruction set of `K`; `to` has room for `lanes · (end − j0)` elements.
+#[inline(always)]
+pub(super) unsafe fn pack_strip<K: Kernel>(
+    right: Strided,
+    inner: Inner,
+    [j0, end]: [usize; 2],
+    n: usize,
+    to: *mut f32,
+) {
+    let registers = K::Register::LANES;
+    // SAFETY: the block's rows and columns j0..min(end, n) are within the factor; fetching
+    // ahead touches nothing.
+    unsafe {
+        let from = right.data.add(inner.k0 * right.rows + j0 * right.cols);
+        if !right.is_row_major() {
+            let mut j = j0;
+            while j < end {
+                let width = K::panel_width(n - j);
+                let from = from.add((j - j0) * right.cols);
+                let to = to.add((j - j0) * inner.lanes);
+                let columns = width.min(n - j);
+                pack_transposed::<K>(from, right.cols, [inner.len, columns], to, width);
+                j += width;
+            }
+            return;
+        }
+        for p in 0..inner.lanes {
+            let row = |d: usize| {
+                let k = p * K::DEPTH + d;
+                if k < inner.len { from.add(k * right.rows) } else { ZEROS.as_ptr() }
+            };
+            let rows = [row(0), row(K::DEPTH - 1)];
+            for line in (0..end.min(n) - j0).step_by(16) {
+                for row in &rows[..K::DEPTH] {
+                    let ahead = row.wrapping_add(AHEAD * K::DEPTH * right.rows + line);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                }
+            }
+            let mut j = j0;
+            while j < end {
+                let width = K::panel_width(n - j);
+                let to = to.add((j - j0) * inner.lanes + p * width);
+                for c in (0..width).step_by(registers) {
+                    let from = rows.map(|row| row.add(j - j0 + c));
+                    let count = registers.min(n.saturating_sub(j + c));
+                    down_some::<K>(from, count).store(to.add(c));
+                }
+                j += width;
+            }
+        }
+    }
+}
+
+/// `columns` columns of `len` neighbouring elements, `stride` apart, to `[lanes][width]`.
+#[inline(always)]
+unsafe fn pack_transposed<K: Kernel>(
+    from: *const f32,
+    stride: usize,
+    [len, columns]: [usize; 2],
+    to: *mut f32,
+    width: usize,
+) {
+    let (registers, lanes) = (K::Register::LANES, K::lanes(len));
+    // SAFETY: only existing columns are read, and of each `len` elements; `to` has `lanes` rows.
+    unsafe {
+        for c in (0..width).step_by(registers) {
+            for p in (0..lanes).step_by(registers) {
+                let mut block = [K::Register::zero(); 16];
+                for (q, register) in block.iter_mut().enumerate().take(registers) {
+                    if c + q < columns {
+                        let from = from.wrapping_add((c + q) * stride + p * K::DEPTH);
+                        *register = along_some::<K>(from, len.saturating_sub(p * K::DEPTH));
+                    }
+                }
+                K::Register::transpose(&mut block[..registers]);
+                for (r, register) in block.iter().enumerate().take(registers.min(lanes - p)) {
+                    register.store(to.add((p + r) * width + c));
+                }
+            }
+        }
+    }
+}
+
+/// `rows` rows of the left factor's inner block, of which the elements of a row are neighbours, as
+/// `[rows][lanes]`.
+///
+/// # Safety
+/// The instruction set of `K`; `from` is the block's first element, `to` has room for a register more.
+#[inline(always)]
+pub(super) unsafe fn pack_rows<K: Kernel>(
+    (from, stride, act): (*const f32, usize, Activation),
+    rows: usize,
+    inner: Inner,
+    to: *mut f32,
+) {
+    // Whole steps, so that a row is activated in the first-level cache.
+    const STEP: usize = 512;
+    let mut active = [0.0_f32; STEP];
+    // SAFETY: the rows have the inner block's elements.
+    unsafe {
+        for r in 0..rows {
+            let row = from.add(r * stride);
+            let to = to.add(r * inner.lanes);
+            for first in (0..inner.lanes * K::DEPTH).step_by(STEP) {
+                let count = STEP.min(inner.len.saturating_sub(first));
+                let mut source = row.wrapping_add(first);
+                if act != Activation::Identity {
+                    let row = std::slice::from_raw_parts(source, count);
+                    activate_row::<Fused>(act, row, &mut active[..count]);
+                    source = active.as_ptr();
+                }
+                let (lanes, first) =
+                    (STEP.min(inner.lanes * K::DEPTH - first) / K::DEPTH, first / K::DEPTH);
+                for p in (0..lanes).step_by(K::Register::LANES) {
+                    let from = source.wrapping_add(p * K::DEPTH);
+                    let register = along_some::<K>(from, count.saturating_sub(p * K::DEPTH));
+                    store_some(register, lanes - p, to.add(first + p));
+                }
+            }
+        }
+    }
+}
+
+/// The same of a left factor of which the elements of a column are neighbours; `active` has room for
+/// [`ACTIVE`] elements.
+///
+/// # Safety
+/// As [`pack_rows`].
+#[inline(always)]
+pub(super) unsafe fn pack_turned_rows<K: Kernel>(
+    (from, stride, act): (*const f32, usize, Activation),
+    rows: usize,
+    inner: Inner,
+    (active, to): (&mut [f32], *mut f32),
+) {
+    let registers = K::Register::LANES;
+    // SAFETY: the columns have `rows` elements, the zeros as many.
+    unsafe {
+        for p in (0..inner.lanes).step_by(registers) {
+            let mut columns = [ZEROS.as_ptr(); WIDEST];
+            let first = p * K::DEPTH;
+            let count = (registers * K::DEPTH).min(inner.len.saturating_sub(first));
+            for (q, column) in columns.iter_mut().enumerate().take(count) {
+                *column = from.add((first + q) * stride);
+                if act != Activation::Identity {
+                    let own = &mut active[q * ROWS..][..rows];
+                    activate_row::<Fused>(act, std::slice::from_raw_parts(*column, rows), own);
+                    *column = own.as_ptr();
+                }
+            }
+            for i in (0..rows).step_by(registers) {
+                let mut block = [K::Register::zero(); 16];
+                for (q, register) in block.iter_mut().enumerate().take(registers) {
+                    let lane = [columns[q * K::DEPTH], columns[q * K::DEPTH + K::DEPTH - 1]];
+                    *register = down_some::<K>(lane.map(|c| c.add(i)), registers.min(rows - i));
+                }
+                K::Register::transpose(&mut block[..registers]);
+                for (r, register) in block.iter().enumerate().take(registers.min(rows - i)) {
+                    store_some(*register, inner.lanes - p, to.add((i + r) * inner.lanes + p));
+                }
+            }
+        }
+    }
+}
+
+/// Lanes of the first `count` columns of two rows, zeros behind them.
+#[inline(always)]
+unsafe fn down_some<K: Kernel>(rows: [*const f32; 2], count: usize) -> K::Register {
+    // SAFETY: the rows have `count` elements, the buffers a register's.
+    unsafe {
+        if count == K::Register::LANES {
+            return K::pack_down(rows);
+        }
+        let mut buffers = [[0.0_f32; 16]; 2];
+        for (row, buffer) in rows.iter().zip(&mut buffers).take(K::DEPTH) {
+            std::ptr::copy_nonoverlapping(*row, buffer.as_mut_ptr(), count);
+        }
+        K::pack_down([buffers[0].as_ptr(), buffers[1].as_ptr()])
+    }
+}
+
+/// Lanes of the first `count` neighbours or of a whole register of them, zeros behind them.
+#[inline(always)]
+unsafe fn along_some<K: Kernel>(from: *const f32, count: usize) -> K::Register {
+    // SAFETY: `from` has `count` elements, the buffer a register's.
+    unsafe {
+        if count >= K::Register::LANES * K::DEPTH {
+            return K::pack_along(from);
+        }
+        let mut buffer = [0.0_f32; WIDEST];
+        std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), count);
+        K::pack_along(buffer.as_ptr())
+    }
+}
+
+/// Stores the first `count` lanes, or all of them.
+#[inline(always)]
+unsafe fn store_some<V: Register>(register: V, count: usize, to: *mut f32) {
+    // SAFETY: `to` has `count` elements, the buffer a register's.
+    unsafe {
+        if count >= V::LANES {
+            return register.store(to);
+        }
+        let mut buffer = [0.0_f32; 16];
+        register.store(buffer.as_mut_ptr());
+        std::ptr::copy_nonoverlapping(buffer.as_ptr(), to, count);
+    }
+}

@@ -1,0 +1,169 @@
+//! One tile of the result.
+
+// Constant bounds and plain indices unroll into named registers; iterators went through memory.
+#![allow(clippy::needless_range_loop)]
+
+use super::kernel::Kernel;
+use crate::kernel::register::Register;
+use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+
+/// One tile of the result and what it is made from.
+pub(super) struct Tile {
+    /// Lanes of the inner dimension.
+    pub(super) k: usize,
+    /// Rows of neighbouring lanes.
+    pub(super) a: *const f32,
+    /// Distance of the rows.
+    pub(super) a_rows: usize,
+    pub(super) b: *const f32,
+    pub(super) dst: *mut f32,
+    pub(super) dst_stride: usize,
+    /// Columns that exist in the result.
+    pub(super) columns: usize,
+    /// Whether the result is added to.
+    pub(super) adds: bool,
+    pub(super) bias: Option<*const f32>,
+    pub(super) residual: Option<*const f32>,
+    pub(super) residual_stride: usize,
+}
+
+impl Tile {
+    /// # Safety
+    /// As [`Tile::compute`], with `rows` and `registers` for R and W.
+    #[inline(always)]
+    pub(super) unsafe fn dispatch<K: Kernel>(&self, rows: usize, registers: usize) {
+        macro_rules! sizes {
+            ($($r:literal)*) => {
+                match (rows, registers) {
+                    $(($r, 1) => self.compute::<K, $r, 1>(),
+                      ($r, 2) => self.compute::<K, $r, 2>(),
+                      ($r, 3) => self.compute::<K, $r, 3>(),)*
+                    _ => unreachable!("a tile has 1 to 8 rows of 1 to 3 registers"),
+                }
+            };
+        }
+        // SAFETY: the caller's contract is that of `compute`.
+        unsafe { sizes!(1 2 3 4 5 6 7 8) };
+    }
+
+    /// R rows by W registers, over the whole of k.
+    ///
+    /// # Safety
+    /// The instruction set of `K`. `a` has R rows of `k` lanes at its stride, `b` `k` rows
+    /// of W registers, `dst` (and the residual) R rows of `columns`, the bias one.
+    #[inline(always)]
+    unsafe fn compute<K: Kernel, const R: usize, const W: usize>(&self) {
+        if R > K::TILE_ROWS || W > K::TILE_REGISTERS {
+            unreachable!("larger than the register file");
+        }
+        // SAFETY: by contract.
+        unsafe {
+            let mut acc = [[K::Register::zero(); W]; R];
+            self.fetch_result(R, K::Register::LANES * W);
+            // Rows in threes, each three from a pointer of its own: their addresses then need no
+            // arithmetic, whose chain would be as long as the multiply-adds take.
+            let stride = self.a_rows;
+            let mut heads = [self.a, self.a.add(3 * stride), self.a.add(6 * stride)];
+            let mut b = self.b;
+            for _ in 0..self.k {
+                let mut right = [K::Register::zero(); W];
+                for w in 0..W {
+                    right[w] = K::Register::load(b.add(K::Register::LANES * w));
+                }
+                for r in 0..R {
+                    let left = K::Register::splat(heads[r / 3].add(r % 3 * stride));
+                    for w in 0..W {
+                        acc[r][w] = K::fma(left, right[w], acc[r][w]);
+                    }
+                }
+                for head in &mut heads[..R.div_ceil(3)] {
+                    *head = head.add(1);
+                }
+                b = b.add(K::Register::LANES * W);
+            }
+            for r in 0..R {
+                self.finish::<K::Register, W>(r, acc[r]);
+            }
+        }
+    }
+
+    /// Fetches what will be written, while the sums are computed.
+    #[inline(always)]
+    pub(super) fn fetch_result(&self, rows: usize, width: usize) {
+        for r in 0..rows {
+            for line in (0..width).step_by(16) {
+                // SAFETY: fetching touches nothing.
+                unsafe {
+                    let ahead = self.dst.wrapping_add(r * self.dst_stride + line);
+                    _mm_prefetch::<_MM_HINT_ET0>(ahead.cast());
+                }
+            }
+        }
+    }
+
+    /// Whether the sums alone are the result, in whole registers.
+    pub(super) fn is_plain(&self, columns: usize) -> bool {
+        self.columns == columns && !self.adds && self.bias.is_none() && self.residual.is_none()
+    }
+
+    /// Adds to row `r` of the sums what the tile starts from, and stores it.
+    ///
+    /// # Safety
+    /// As [`Tile::compute`].
+    #[inline(always)]
+    pub(super) unsafe fn finish<V: Register, const W: usize>(&self, r: usize, mut acc: [V; W]) {
+        // SAFETY: by contract.
+        unsafe {
+            if self.columns < V::LANES * W {
+                return self.finish_some(r, acc);
+            }
+            // Known indices: otherwise the sums would go through memory.
+            let dst = self.dst.add(r * self.dst_stride);
+            if let Some(bias) = self.bias {
+                for w in 0..W {
+                    acc[w] = acc[w].add(V::load(bias.add(V::LANES * w)));
+                }
+            }
+            if let Some(residual) = self.residual {
+                for w in 0..W {
+                    let residual = residual.add(r * self.residual_stride + V::LANES * w);
+                    acc[w] = acc[w].add(V::load(residual));
+                }
+            }
+            if self.adds {
+                for w in 0..W {
+                    acc[w] = acc[w].add(V::load(dst.add(V::LANES * w)));
+                }
+            }
+            for w in 0..W {
+                acc[w].store(dst.add(V::LANES * w));
+            }
+        }
+    }
+
+    /// [`Tile::finish`], element by element, for panels that the result does not fill.
+    #[inline(always)]
+    unsafe fn finish_some<V: Register, const W: usize>(&self, r: usize, acc: [V; W]) {
+        let mut row = [0.0_f32; 48];
+        // SAFETY: by contract of `compute`; a row of a tile has at most 48 elements.
+        unsafe {
+            for (w, acc) in acc.into_iter().enumerate() {
+                acc.store(row.as_mut_ptr().add(V::LANES * w));
+            }
+            for (c, sum) in row.iter().enumerate().take(self.columns) {
+                let mut sum = *sum;
+                let dst = self.dst.add(r * self.dst_stride + c);
+                if let Some(bias) = self.bias {
+                    sum += *bias.add(c);
+                }
+                if let Some(residual) = self.residual {
+                    sum += *residual.add(r * self.residual_stride + c);
+                }
+                if self.adds {
+                    sum += *dst;
+                }
+                *dst = sum;
+            }
+        }
+    }
+}
