@@ -115,13 +115,14 @@ fn fresh(count: usize) -> Vec<Line> {
     lines
 }
 
+/// Asks for huge pages where memory fills some; it should not have been written yet.
 #[cfg(target_os = "linux")]
-fn advise_huge_pages(lines: &[Line]) {
+pub(crate) fn advise_huge_pages<T>(memory: &[T]) {
     const HUGE: usize = 2 << 20;
-    let start = (lines.as_ptr() as usize).next_multiple_of(HUGE);
-    let end = lines.as_ptr_range().end as usize / HUGE * HUGE;
+    let start = (memory.as_ptr() as usize).next_multiple_of(HUGE);
+    let end = memory.as_ptr_range().end as usize / HUGE * HUGE;
     if start < end {
-        // SAFETY: the range lies within `lines`, and the advice does not change contents. A
+        // SAFETY: the range lies within `memory`, and the advice does not change contents. A
         // kernel that does not take it answers with an error, which changes nothing either.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
     }

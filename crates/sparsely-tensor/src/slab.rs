@@ -110,6 +110,8 @@ impl Slab {
     /// All zeros.
     pub fn zeros(layout: Arc<Layout>) -> Slab {
         let values = vec![0.0; layout.len()];
+        #[cfg(target_os = "linux")]
+        crate::buffer::advise_huge_pages(&values);
         Slab { layout, values }
     }
 

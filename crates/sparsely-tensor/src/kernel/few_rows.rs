@@ -9,9 +9,13 @@ use super::gemm::{Finish, Left, MatMut, MatRef, Right, Start};
 use super::isa::simd;
 use super::scratch::with_scratch;
 use crate::Precision;
+use rayon::prelude::*;
 
 /// Most rows for which packing costs more than it gives.
 pub(super) const FEW: usize = 6;
+
+/// Elements of a right factor that are worth more than one thread.
+const MUCH: usize = 1 << 16;
 
 /// Rows of the right factor that are read side by side.
 const TOGETHER: usize = 4;
@@ -22,7 +26,8 @@ pub(super) fn fits(m: usize, right: &Right<'_>) -> bool {
     m <= FEW && is_as_it_lies && right.values().col_stride() == 1
 }
 
-/// `dst = finish(start + act(a)·b)`, summed in blocks of `block` of the inner dimension.
+/// `dst = finish(start + act(a)·b)`, summed in blocks of `block` of the inner dimension: neighbours in memory,
+/// which threads read beside one another where there is much to read.
 pub(super) fn compute(
     mut dst: MatMut<'_>,
     start: Start<'_>,
@@ -31,7 +36,7 @@ pub(super) fn compute(
     (block, finish): (usize, Finish<'_>),
 ) {
     let (m, k, n) = (dst.nrows(), left.values.ncols(), dst.ncols());
-    with_scratch(m * (2 * k + n), |scratch| {
+    with_scratch(m * (2 * k + k.div_ceil(block) * n), |scratch| {
         let (x, rest) = scratch.split_at_mut(m * k);
         let (raw, sums) = rest.split_at_mut(m * k);
         for (i, raw) in raw.chunks_mut(k).enumerate() {
@@ -40,16 +45,21 @@ pub(super) fn compute(
             }
         }
         activate(left.act, raw, x);
-        for k0 in (0..k).step_by(block) {
-            let k1 = (k0 + block).min(k);
+        let sum_block = |(b, sums): (usize, &mut [f32])| {
             sums.fill(0.0);
-            add_block(sums, x, right, [k0, k1]);
-            let start = if k0 == 0 { start } else { Start::Output };
-            for (i, sums) in sums.chunks_mut(n).enumerate() {
-                add_start(sums, start, &dst, i);
-                for (j, sum) in sums.iter().enumerate() {
-                    dst[(i, j)] = *sum;
-                }
+            add_block(sums, x, right, [b * block, ((b + 1) * block).min(k)]);
+        };
+        if k * n < MUCH {
+            sums.chunks_mut(m * n).enumerate().for_each(sum_block);
+        } else {
+            sums.par_chunks_mut(m * n).enumerate().for_each(sum_block);
+        }
+        let (first, others) = sums.split_at_mut(m * n);
+        for (i, sums) in first.chunks_mut(n).enumerate() {
+            add_start(sums, start, &dst, i);
+            others.chunks(m * n).for_each(|more| add_slice(sums, &more[i * n..][..n]));
+            for (j, sum) in sums.iter().enumerate() {
+                dst[(i, j)] = *sum;
             }
         }
         if let Finish::Slope { act, at } = finish {

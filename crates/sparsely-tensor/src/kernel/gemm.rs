@@ -5,6 +5,8 @@
 //! the shape alone, so the result does not depend on the number of threads.
 
 use super::elementwise::{activate, activate_backward, add_slice};
+#[cfg(target_arch = "x86_64")]
+use super::isa::{Level, level};
 use super::scratch::with_scratch;
 #[cfg(target_arch = "x86_64")]
 use super::{few_rows, product};
@@ -319,7 +321,7 @@ pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, a: MatRef<'_>, b: 
         let ((d0, d1), (a0, a1)) = (dst.split_at_row_mut(cut), a.split_at_row(cut));
         let (s0, s1) = start.split_at_row(cut);
         rayon::join(|| gemm_by_rows(d0, s0, a0, b), || gemm_by_rows(d1, s1, a1, b));
-    } else if n > COL_BLOCK && m < ROW_BLOCK {
+    } else if n > COL_BLOCK && m < ROW_BLOCK && !reads_as_it_lies(m, &b) {
         let cut = half(n, COL_BLOCK);
         let (d0, d1) = dst.split_at_col_mut(cut);
         let (b0, b1) = (b.subcols(0, cut), b.subcols(cut, n - cut));
@@ -328,6 +330,18 @@ pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, a: MatRef<'_>, b: 
     } else {
         product(dst, start, a.into(), &b, Finish::None);
     }
+}
+
+/// Whether the product of `m` rows reads its right factor once, where it lies, on all threads.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn reads_as_it_lies(m: usize, right: &Right<'_>) -> bool {
+    level() != Level::Baseline && few_rows::fits(m, right)
+}
+
+/// No: `faer` computes it.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn reads_as_it_lies(_m: usize, _right: &Right<'_>) -> bool {
+    false
 }
 
 impl<'a> Start<'a> {

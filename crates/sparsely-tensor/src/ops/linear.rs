@@ -4,7 +4,7 @@ use super::column_sum::add_column_sums;
 use crate::kernel::elementwise::{Activation, add_slice};
 use crate::kernel::gemm::{
     Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
-    with_packed,
+    reads_as_it_lies, with_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
@@ -148,6 +148,8 @@ fn forward(
     };
     if w.is_packed() {
         by_blocks(y, w, row_block(rows));
+    } else if reads_as_it_lies(rows, w) {
+        by_blocks(y, w, rows.max(1));
     } else if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
         let start = terms.start(0, rows, o);
         gemm_by_rows(mat_mut(y, rows, o), start, mat(x, rows, i), *w);
