@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 /// Rows that are worth a task of their own.
 const MIN_ROWS: usize = 24;
-/// Blocks that few rows are cut into at most.
-const MAX_PIECES: usize = 8;
-/// Rows that are computed together: a multiple of this leaves nothing over.
-const TILE_ROWS: usize = 6;
+/// Blocks of a thread that few rows are cut into at most.
+const PIECES: usize = 2;
+/// Rows that are computed together on AVX-512, and a quarter of those of AMX.
+const TILE_ROWS: usize = 8;
 
 impl<'t> Var<'t> {
     /// y = act(x) W + b + residual: `[…, I]`, W `[I, O]`, b `[O]`, residual `[…, O]` → `[…, O]`.
@@ -193,9 +193,10 @@ fn backward_input(
 }
 
 /// Rows of a block where the weights are packed: whole blocks where there are many rows, a few equal ones of
-/// whole tiles where there is an image or two, which more than one thread then computes.
+/// whole tiles where there is an image or two, which more than one thread then computes. A row's bits do not depend
+/// on the cut, so it may depend on the threads: each block reads all weights.
 pub(super) fn row_block(rows: usize) -> usize {
-    let pieces = (rows / MIN_ROWS).clamp(1, MAX_PIECES);
+    let pieces = (rows / MIN_ROWS).clamp(1, PIECES * rayon::current_num_threads());
     rows.div_ceil(pieces).next_multiple_of(TILE_ROWS).clamp(1, ROW_BLOCK)
 }
 
