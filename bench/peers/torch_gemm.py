@@ -41,6 +41,7 @@ def product(name, m, k, n, dtype):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="nothing: a single product is the same compiled")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12)
     args = parser.parse_args()

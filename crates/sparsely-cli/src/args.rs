@@ -89,7 +89,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "COLUMN", conflicts_with_all = ["resume", "superclasses"])]
     pub(crate) superclass_labels: Option<String>,
     /// Go on with the run in this folder
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", conflicts_with = "precision")]
     pub(crate) resume: Option<PathBuf>,
 }
 
@@ -357,12 +357,12 @@ pub(crate) struct BenchArgs {
     /// infer: measure this run's model alone, in this process, at --batch
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<PathBuf>,
-    /// infer, growth: put their JSON lines and picture here; infer keeps what was measured before of other sizes
+    /// infer, growth: put their JSON lines and picture here; infer keeps what was measured before of other sizes and precisions
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) precision: PrecisionArgs,
-    /// Steps that are timed, after three that are not
+    /// Steps or tokens that are timed, after some that are not
     #[arg(long, default_value = "12", value_name = "N")]
     pub(crate) steps: NonZeroUsize,
     /// JSON lines instead of text

@@ -64,16 +64,25 @@ impl Pool {
     /// In debug builds it is filled with NaN bytes, so that a kernel which reads what it has
     /// not written is found by any test.
     pub fn take(&self, dtype: DType, len: usize) -> Buffer {
-        let class = size_class((len * dtype.bytes()).div_ceil(64));
+        self.take_with_room(dtype, len, len)
+    }
+
+    /// The same with room for `room` elements.
+    fn take_with_room(&self, dtype: DType, len: usize, room: usize) -> Buffer {
+        let class = size_class((room * dtype.bytes()).div_ceil(64));
         let recycled = self.lock().get_mut(&class).and_then(Vec::pop);
         let mut lines = recycled.unwrap_or_else(|| fresh(class));
         if cfg!(debug_assertions) {
             bytemuck::cast_slice_mut::<Line, u8>(&mut lines).fill(0xff);
         }
-        let bytes = len * dtype.bytes();
+        self.count(len * dtype.bytes());
+        Buffer { lines, dtype, len, pool: self.clone() }
+    }
+
+    /// Counts bytes that came into use.
+    fn count(&self, bytes: usize) {
         let now = self.used.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.used.peak.fetch_max(now, Ordering::Relaxed);
-        Buffer { lines, dtype, len, pool: self.clone() }
     }
 
     /// Bytes of the elements of all buffers in use.
@@ -159,9 +168,8 @@ impl Buffer {
     pub(crate) fn append(&mut self, new: &[f32]) {
         let (old, len) = (self.len, self.len + new.len());
         if 4 * len > size_of_val(&self.lines[..]) {
-            let mut larger = self.pool.take(DType::F32, 2 * len);
-            larger.as_f32_mut()[..old].copy_from_slice(self.as_f32());
-            larger.resize(old);
+            let mut larger = self.pool.take_with_room(DType::F32, old, 2 * len);
+            larger.as_f32_mut().copy_from_slice(self.as_f32());
             *self = larger;
         }
         self.resize(len);
@@ -178,8 +186,8 @@ impl Buffer {
     /// Takes `len` of the elements that there is room for as its own.
     fn resize(&mut self, len: usize) {
         let bytes = self.dtype.bytes();
-        self.pool.used.now.fetch_add(len * bytes, Ordering::Relaxed);
         self.pool.used.now.fetch_sub(self.len * bytes, Ordering::Relaxed);
+        self.pool.count(len * bytes);
         self.len = len;
     }
 

@@ -19,7 +19,7 @@ pub fn product_kernel(precision: Precision) -> &'static str {
 /// FLOPs a second of a loop of multiply-adds on all threads of the current pool, the best of
 /// several short ones.
 pub fn peak_flops(precision: Precision) -> f64 {
-    // Of a register's multiply-adds.
+    // Enough for some milliseconds.
     const MACS: usize = 400_000_000;
     const TRIES: usize = 7;
     let once = || {

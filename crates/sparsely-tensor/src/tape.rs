@@ -45,8 +45,8 @@ impl<'p> Tape<'p> {
         }
     }
 
-    /// Rounds the factors of the products from here on, and of all on the way back. What names its own precision
-    /// ([`Var::linear_f32`]) keeps it.
+    /// Rounds the factors of the products that are recorded from here on, there and back. What names its own
+    /// precision ([`Var::linear_f32`]) keeps it.
     pub fn compute_in(&self, precision: Precision) {
         self.precision.set(precision);
     }
@@ -100,13 +100,8 @@ impl<'p> Tape<'p> {
         if let Some(id) = loss.grad {
             pending[id] = Some(self.pool.copy_of(&[1.0]));
         }
-        let mut backward = Backward {
-            params,
-            param_grads: grads,
-            pending,
-            pool: self.pool.clone(),
-            precision: self.precision(),
-        };
+        let mut backward =
+            Backward { params, param_grads: grads, pending, pool: self.pool.clone() };
         while let Some(step) = self.pop_step() {
             step(&mut backward);
         }
@@ -233,7 +228,6 @@ pub(crate) struct Backward<'a> {
     param_grads: &'a mut Slab,
     pending: Vec<Option<Buffer>>,
     pub(crate) pool: Pool,
-    pub(crate) precision: Precision,
 }
 
 /// Whether a kernel overwrites its output or adds to it.

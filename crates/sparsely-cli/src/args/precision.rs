@@ -15,7 +15,7 @@ pub(crate) struct PrecisionArgs {
 enum PrecisionArg {
     /// Not at all
     F32,
-    /// bf16; sums, parameters, norms, softmax, gates and losses stay f32
+    /// bf16; sums, parameters, norms, softmax, routers and losses stay f32
     Bf16,
 }
 

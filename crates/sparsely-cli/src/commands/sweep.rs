@@ -213,6 +213,12 @@ pub(super) fn within_budget(
         );
     }
     let model = trained.model.config();
+    if found.precision != model.precision {
+        let (own, asked) = (found.precision, model.precision);
+        bail!(
+            "the sweep of `{run}` was measured in {own} and {asked} is asked for: run `{again} --precision {asked}`"
+        );
+    }
     let describe = |setting: &Setting| {
         format!(
             "{}, {:.4} ms/image in batches of {} on {} threads, top-1 {:.1} % of validation",

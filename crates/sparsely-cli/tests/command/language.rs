@@ -254,3 +254,21 @@ fn folders_of_texts_are_split_by_document() {
     let bytes = format!("(n={} bytes)", text.len());
     assert!(stdout(&other).contains(&bytes), "{}{}", stdout(&other), stderr(&other));
 }
+
+#[test]
+fn decoding_is_measured_beside_the_memory() {
+    let args = ["bench", "decode", "--model", "switchhead-1m", "--steps", "2", "--json"];
+    let output = run(&args);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let line: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    // A million parameters, of which half the experts of a head are read.
+    let bytes = line["bytes_per_token"].as_f64().unwrap();
+    assert!((2e6..5e6).contains(&bytes), "{line}");
+    let [speed, bandwidth] =
+        ["tokens_per_second", "bandwidth"].map(|field| line[field].as_f64().unwrap());
+    let share = line["share_of_bandwidth"].as_f64().unwrap();
+    assert!((share / (bytes * speed / bandwidth) - 1.0).abs() < 1e-9, "{line}");
+    let refused = run(&["bench", "decode", "--model", "vmoe-ti4"]);
+    let line = "there is no language model `vmoe-ti4` to measure; docs/language.md lists them";
+    assert_eq!(stderr(&refused), format!("sparsely: {line}\n"));
+}

@@ -196,10 +196,20 @@ fn a_run_remembers_its_precision_and_may_be_used_in_another() {
     let predict = |count: usize| {
         let mut command = sparsely();
         command.arg("predict").arg(&out).args(["--json", "--top", "10"]);
-        stdout(&command.args(vec![&image; count]).output().unwrap())
+        let output = command.args(vec![&image; count]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
     };
+    assert_eq!(predict(5).lines().count(), 5);
     assert_eq!(predict(1).repeat(5), predict(5));
 
+    let refused = run(&["train", "--resume", out.to_str().unwrap(), "--precision", "f32"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("'--resume <RUN>' cannot be used with"),
+        "{}",
+        stderr(&refused)
+    );
     let refused = run(&["eval", out.to_str().unwrap(), "--precision", "fp8"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(

@@ -1,8 +1,9 @@
 //! The matrix product, behind one function: ours on AVX2, AVX-512 and AMX, `faer`'s elsewhere.
 //!
-//! [`product`] runs on the calling thread. Threads work on whole products (experts, heads,
-//! images) or on the fixed pieces that [`gemm_by_rows`] and [`add_outer`] cut: pieces depend on
-//! the shape alone, so the result does not depend on the number of threads.
+//! [`product`] runs on the calling thread, but for few rows of large weights. Threads work on whole
+//! products (experts, heads, images) or on pieces ([`gemm_by_rows`], [`add_outer`]). Neither rows nor
+//! columns have other bits when they are cut otherwise, and what is cut along the inner dimension
+//! depends on the shape alone; so the result does not depend on the number of threads.
 
 use super::elementwise::{activate, activate_backward, add_slice};
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +30,8 @@ const MIN_ROWS: usize = 4;
 pub(crate) const ROW_BLOCK: usize = 256;
 /// Columns of a piece, where there are few rows.
 const COL_BLOCK: usize = 96;
+/// The same where the right factor is read as it lies: whole pages of a row.
+const WIDE_BLOCK: usize = 1024;
 /// Rows that a partial sum of a weight gradient runs over, at the least.
 const STRAND: usize = 1024;
 /// Most partial sums of a weight gradient.
@@ -187,14 +190,15 @@ pub(crate) enum Finish<'a> {
     Slope { act: Activation, at: MatRef<'a> },
 }
 
-/// `dst = a·b` or `dst += a·b`, on the calling thread.
+/// `dst = a·b` or `dst += a·b`; see [`product`].
 ///
 /// A row's bits depend neither on how many rows share the call nor on how the columns are cut.
 pub(crate) fn gemm(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: Right<'_>) {
     product(dst, write.into(), a.into(), &b, Finish::None);
 }
 
-/// `dst = finish(start + act(a)·b)`, on the calling thread; bits as for [`gemm`].
+/// `dst = finish(start + act(a)·b)`, on the calling thread, or on all where [`reads_as_it_lies`] and there is
+/// much to read; bits as for [`gemm`].
 pub(crate) fn product(
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dst: MatMut<'_>,
     start: Start<'_>,
@@ -225,6 +229,9 @@ pub(crate) fn product(
             return few_rows::compute(dst, start, left, b, (block, finish));
         }
         if let Some(product) = product::Product::new(dst.rb_mut(), start, left, right, finish) {
+            let panels = right.panels.map_or(0, <[f32]>::len);
+            let packed_len = (entries.packed_len)(a.ncols(), b.ncols());
+            assert!(right.panels.is_none() || panels == packed_len, "panels of the right factor");
             // SAFETY: the entries are those of this processor, and the extents were compared above.
             return unsafe { (entries.run)(&product) };
         }
@@ -313,22 +320,24 @@ fn add_by_faer(mut dst: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>) {
     });
 }
 
-/// [`gemm`] on all threads, cut into blocks of rows (or of columns, where rows are few).
-pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, a: MatRef<'_>, b: Right<'_>) {
+/// [`product`] on all threads, cut into blocks of rows (or of columns, where rows are few).
+pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>) {
     let (m, n) = (dst.nrows(), dst.ncols());
+    let columns = if reads_as_it_lies(m, &b) { WIDE_BLOCK } else { COL_BLOCK };
     if m > ROW_BLOCK {
         let cut = half(m, ROW_BLOCK);
-        let ((d0, d1), (a0, a1)) = (dst.split_at_row_mut(cut), a.split_at_row(cut));
+        let ((d0, d1), (a0, a1)) = (dst.split_at_row_mut(cut), left.values.split_at_row(cut));
+        let (l0, l1) = (Left { values: a0, ..left }, Left { values: a1, ..left });
         let (s0, s1) = start.split_at_row(cut);
-        rayon::join(|| gemm_by_rows(d0, s0, a0, b), || gemm_by_rows(d1, s1, a1, b));
-    } else if n > COL_BLOCK && m < ROW_BLOCK && !reads_as_it_lies(m, &b) {
-        let cut = half(n, COL_BLOCK);
+        rayon::join(|| gemm_by_rows(d0, s0, l0, b), || gemm_by_rows(d1, s1, l1, b));
+    } else if n > columns && m < ROW_BLOCK {
+        let cut = half(n, columns);
         let (d0, d1) = dst.split_at_col_mut(cut);
         let (b0, b1) = (b.subcols(0, cut), b.subcols(cut, n - cut));
         let (s0, s1) = start.split_at_col(cut);
-        rayon::join(|| gemm_by_rows(d0, s0, a, b0), || gemm_by_rows(d1, s1, a, b1));
+        rayon::join(|| gemm_by_rows(d0, s0, left, b0), || gemm_by_rows(d1, s1, left, b1));
     } else {
-        product(dst, start, a.into(), &b, Finish::None);
+        product(dst, start, left, &b, Finish::None);
     }
 }
 

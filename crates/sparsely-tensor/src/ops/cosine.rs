@@ -31,7 +31,7 @@ impl<'t> Var<'t> {
         gemm_by_rows(
             mat_mut(y.as_f32_mut(), t, n),
             Start::Zero,
-            mat(x, t, d),
+            mat(x, t, d).into(),
             Right::new(mat(mu_values, d, n), Precision::F32),
         );
         let inverse_x = inverse_row_norms(x, d, eps);
@@ -51,7 +51,7 @@ impl<'t> Var<'t> {
                 gemm_by_rows(
                     mat_mut(dx.as_f32_mut(), t, d),
                     Start::Zero,
-                    mat(dy.as_f32(), t, n),
+                    mat(dy.as_f32(), t, n).into(),
                     Right::new(mu_t, Precision::F32),
                 );
                 let rows = dx.as_f32_mut().par_chunks_mut(d).zip(x_values.par_chunks(d));

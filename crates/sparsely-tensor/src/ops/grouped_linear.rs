@@ -215,7 +215,7 @@ impl<'t> Var<'t> {
     ) -> Result<Var<'t>> {
         let [_, i, o] = weights.dims("gather_linear", groups)?;
         check_rows("gather_linear", self.shape, groups.num_rows(), i)?;
-        let tape = self.tape;
+        let (tape, precision) = (self.tape, self.tape.precision());
         let n = groups.num_entries();
         let mut z = tape.take(n * o);
         let (x, params) = (self.values(), tape.params());
@@ -236,7 +236,7 @@ impl<'t> Var<'t> {
         let out = tape.grad_id();
         let (x, weights, groups) = (self.clone_saved(), *weights, Arc::clone(groups));
         tape.record(out, move |backward, dz| {
-            let (params, precision) = (backward.params, backward.precision);
+            let params = backward.params;
             if x.grad.is_some() {
                 let mut dx_n = backward.pool.take(crate::DType::F32, n * i);
                 let w = params.view(&weights.w);
@@ -286,7 +286,7 @@ impl<'t> Var<'t> {
             let expected = format!("gates [{n}], residual {shape:?}");
             return Err(Error::shape("scatter_linear", expected, got));
         }
-        let tape = self.tape;
+        let (tape, precision) = (self.tape, self.tape.precision());
         let mut y_n = tape.take(n * o);
         let params = tape.params();
         let kernels = kernels(tape, &weights.w, groups)?;
@@ -317,7 +317,6 @@ impl<'t> Var<'t> {
         let (weights, groups) = (*weights, Arc::clone(groups));
         tape.record(out, move |backward, dy| {
             let params = backward.params;
-            let precision = backward.precision;
             let saved = ScatterSaved { act, precision, groups: &groups, z: &z, gates: &gates };
             let mut dz = backward.pool.take(crate::DType::F32, n * i);
             let mut dg = backward.pool.take(crate::DType::F32, n);

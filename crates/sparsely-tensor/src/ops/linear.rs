@@ -17,7 +17,7 @@ use std::sync::Arc;
 const MIN_ROWS: usize = 24;
 /// Blocks of a thread that few rows are cut into at most.
 const PIECES: usize = 2;
-/// Rows that are computed together on AVX-512, and a quarter of those of AMX.
+/// Rows that are computed together, or a divisor of them, on AVX-512 and AMX.
 const TILE_ROWS: usize = 8;
 
 impl<'t> Var<'t> {
@@ -148,11 +148,9 @@ fn forward(
     };
     if w.is_packed() {
         by_blocks(y, w, row_block(rows));
-    } else if reads_as_it_lies(rows, w) {
-        by_blocks(y, w, rows.max(1));
-    } else if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
-        let start = terms.start(0, rows, o);
-        gemm_by_rows(mat_mut(y, rows, o), start, mat(x, rows, i), *w);
+    } else if reads_as_it_lies(rows, w) || act == Activation::Identity && rows <= 2 * ROW_BLOCK {
+        let left = Left { values: mat(x, rows, i), act };
+        gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), left, *w);
     } else {
         with_packed(w, |w| by_blocks(y, w, ROW_BLOCK));
     }
@@ -168,7 +166,8 @@ fn backward_input(
 ) {
     backward.contribute(x.grad, rows * i, |dx, write| {
         if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
-            return gemm_by_rows(mat_mut(dx, rows, i), write.into(), mat(dy, rows, o), *w_t);
+            let dy = mat(dy, rows, o).into();
+            return gemm_by_rows(mat_mut(dx, rows, i), write.into(), dy, *w_t);
         }
         with_packed(w_t, |w_t| {
             let blocks = dx.par_chunks_mut(ROW_BLOCK * i).zip(dy.par_chunks(ROW_BLOCK * o));

@@ -178,3 +178,26 @@ fn gradients_in_bf16_are_close_to_those_in_f32() {
         assert!((1e-5..bound).contains(&share), "{}: {share} of its gradient", view.name);
     }
 }
+
+#[test]
+fn what_routers_compute_in_f32_is_f32_on_any_tape() {
+    let (model, pool) = (two_blocks(), Pool::new());
+    let router = model.named("w_router");
+    let of = |precision: Precision, is_router: bool| {
+        let tape = Tape::recording(&model.params, &pool);
+        tape.compute_in(precision);
+        let x = tape.param(&model.named("class")).reshape([1, D]).unwrap();
+        let logits = match is_router {
+            true => x.linear_f32(&router, None),
+            false => x.linear(Activation::Identity, &router, None, None),
+        };
+        let logits = logits.unwrap();
+        let mut grads = Slab::zeros(model.params.layout().clone());
+        tape.backward(&logits.dot_constant(&[1.0, -2.0, 0.5]).unwrap(), &mut grads).unwrap();
+        (bits(logits.values()), bits(grads.values()))
+    };
+    let [exact, router_bf16] = PRECISIONS.map(|precision| of(precision, true));
+    assert!(exact == router_bf16 && exact == of(Precision::F32, false));
+    let rounded = of(Precision::Bf16, false);
+    assert!(rounded.0 != exact.0 && rounded.1 != exact.1);
+}

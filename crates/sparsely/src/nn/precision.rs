@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Precision of the factors of matrix products. Parameters, sums, norms, softmax, gates and losses are f32 in
-/// either.
+/// Precision of the factors of matrix products. Parameters, sums, norms, softmax and losses are f32 in either, and
+/// so are the logits of routers and the gates that are made of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

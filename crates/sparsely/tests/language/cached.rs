@@ -3,7 +3,7 @@
 use super::models::{CONTEXT, VOCABULARY, all, tokens};
 use proptest::prelude::*;
 use sparsely::model::language::{Cache, LanguageModel, Memory, Tokens};
-use sparsely::nn::Mode;
+use sparsely::nn::{Mode, Precision};
 use sparsely_tensor::{Pool, Slab, Tape};
 
 const TOLERANCE: f32 = 1e-5;
@@ -91,6 +91,26 @@ proptest! {
             assert_near(&format!("{name}, steps of {steps:?}"), &got, &expected);
         }
     }
+}
+
+/// Where an attention weight lies at the border of two bf16, one more key may move it to the other side: most logits
+/// are those of the whole text to the last digits, all are near.
+#[test]
+fn a_text_in_bf16_is_read_in_bf16_from_a_cache_too() {
+    let config = all().into_iter().find(|(name, _)| *name == "switch head xl").unwrap().1;
+    let (model, params) = LanguageModel::init(&config, 0).unwrap();
+    let model = model.with_precision(Precision::Bf16);
+    let (before, ids) = (tokens(CONTEXT, 1), tokens(CONTEXT, 0));
+    let (_, memory) = whole(&model, &params, (&before, 1), None);
+    let (expected, _) = whole(&model, &params, (&ids, 1), memory.clone());
+    let pool = Pool::new();
+    let tape = Tape::inference(&params, &pool);
+    let cache = model.cache_after(&tape, &memory.unwrap()).unwrap();
+    let got = in_steps(&model, &params, (&ids, 1), &[1], cache);
+    let apart: Vec<f32> = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).collect();
+    let near = apart.iter().filter(|apart| **apart <= TOLERANCE).count();
+    assert!(2 * near > apart.len(), "{near} of {} logits are those of the whole text", apart.len());
+    assert!(apart.iter().all(|apart| *apart < 0.02), "{apart:?}");
 }
 
 #[test]

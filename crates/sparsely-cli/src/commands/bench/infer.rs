@@ -319,10 +319,15 @@ fn write(out: &Path, found: Vec<Latency>) -> Result<()> {
     all.sort_by_key(|latency| SIZES.iter().position(|size| *size == latency.size));
     let lines = all.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
     write_atomic(&path, |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
+    // The picture is of models of equal FLOPs.
     all.retain(|latency| latency.size != V_MOE && latency.precision == Precision::F32);
+    say!("wrote {}", path.display());
+    if all.is_empty() {
+        return Ok(());
+    }
     let svg = latency_svg(&all)?;
     let picture = out.join("infer.svg");
     write_atomic(&picture, |file| file.write_all(svg.as_bytes()))?;
-    say!("wrote {} and {}", path.display(), picture.display());
+    say!("wrote {}", picture.display());
     Ok(())
 }

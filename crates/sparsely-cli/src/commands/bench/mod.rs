@@ -11,10 +11,15 @@ mod time;
 mod train;
 
 use crate::args::{BenchArgs, BenchKind};
-use anyhow::Result;
+use anyhow::{Result, bail};
+use sparsely::nn::Precision;
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let is_f32_alone = matches!(args.what, BenchKind::Routers | BenchKind::Growth);
+    if is_f32_alone && args.precision.asked() == Some(Precision::Bf16) {
+        bail!("--precision: expected f32 for this benchmark, got bf16");
+    }
     match args.what {
         BenchKind::Train => train::run(args),
         BenchKind::Routers => routers::run(args),

@@ -32,12 +32,35 @@ fn a_row_alone_has_the_bits_it_has_among_others() {
             let (a, b) = (random(200 * k, 1), random(k * n, 2));
             let b = Right::new(mat(&b, k, n), precision);
             let mut all = vec![0.0; 200 * n];
-            gemm_by_rows(mat_mut(&mut all, 200, n), Start::Zero, mat(&a, 200, k), b);
+            gemm_by_rows(mat_mut(&mut all, 200, n), Start::Zero, mat(&a, 200, k).into(), b);
             for m in (1..=64).chain([127, 128, 129]) {
                 let mut few = vec![0.0; m * n];
                 let rows = mat(&a[7 * k..], m, k);
-                gemm_by_rows(mat_mut(&mut few, m, n), Start::Zero, rows, b);
+                gemm_by_rows(mat_mut(&mut few, m, n), Start::Zero, rows.into(), b);
                 assert!(few == all[7 * n..(7 + m) * n], "{precision:?}, {m} rows, k {k}, n {n}");
+            }
+        }
+    }
+}
+
+/// The same of every kernel that this processor has, whichever is chosen.
+#[test]
+fn every_kernel_gives_a_row_its_own_bits() {
+    for (precision, (k, n)) in BOTH.iter().flat_map(|p| [(65, 70), (777, 40)].map(|s| (*p, s))) {
+        let (a, b) = (random(70 * k, 1), random(k * n, 2));
+        let asked = |rows, first: usize| Asked {
+            start: Start::Zero,
+            left: mat(&a[first * k..], rows, k).into(),
+            right: Right::new(mat(&b, k, n), precision),
+            finish: Finish::None,
+        };
+        for (name, run) in implementations(precision) {
+            let mut all = vec![0.0; 70 * n];
+            run(mat_mut(&mut all, 70, n), &asked(70, 0));
+            for m in [1, 2, 7, 8, 16, 17, 33, 48] {
+                let mut few = vec![0.0; m * n];
+                run(mat_mut(&mut few, m, n), &asked(m, 9));
+                assert!(few == all[9 * n..(9 + m) * n], "{name}, {m} rows, k {k}, n {n}");
             }
         }
     }
@@ -61,7 +84,7 @@ fn row_blocks_and_strands_cover_the_product() {
         let (a, b) = (random(m * k, 3), random(k * n, 4));
         let right = Right::new(mat(&b, k, n), precision);
         let by_rows = |c: &mut [f32]| {
-            gemm_by_rows(mat_mut(c, m, n), Start::Output, mat(&a, m, k), right);
+            gemm_by_rows(mat_mut(c, m, n), Start::Output, mat(&a, m, k).into(), right);
         };
         let a_t: Vec<f32> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
         let outer = |c: &mut [f32]| {

@@ -8,6 +8,7 @@ use super::tile::Tile;
 use crate::kernel::register::Register;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, __m512};
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 /// Rows of a tile register, and lanes of its rows.
@@ -133,19 +134,17 @@ impl Kernel for AmxBf16 {
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
     unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
-        let mut sums = Sums([0.0; 2 * SIDE * 2 * SIDE]);
+        let mut sums = MaybeUninit::<Sums>::uninit();
+        let sums = sums.as_mut_ptr().cast::<f32>();
         // SAFETY: the caller's contract: the left factor has whole registers of rows (packed with room behind
-        // its last row), both have whole steps.
+        // its last row), both have whole steps. Of the sums those that were stored are read.
         unsafe {
             if !tile.adds {
                 tile.fetch_result(rows, registers * SIDE);
             }
             let is_whole = rows == 2 * SIDE && registers == 2 && tile.is_plain(2 * SIDE);
-            let (to, stride) = if is_whole {
-                (tile.dst, tile.dst_stride)
-            } else {
-                (sums.0.as_mut_ptr(), 2 * SIDE)
-            };
+            let (to, stride) =
+                if is_whole { (tile.dst, tile.dst_stride) } else { (sums, 2 * SIDE) };
             match (rows > SIDE, registers) {
                 (true, 2) => two_by_two(tile, to, stride),
                 (true, _) => two_by_one(tile, to, stride),
@@ -155,12 +154,12 @@ impl Kernel for AmxBf16 {
             if is_whole {
                 return;
             }
-            for (r, row) in sums.0.chunks(2 * SIDE).enumerate().take(rows) {
-                let sums = [__m512::load(row.as_ptr()), __m512::load(row[SIDE..].as_ptr())];
+            for r in 0..rows {
+                let row = sums.add(r * 2 * SIDE);
                 if registers == 2 {
-                    tile.finish(r, sums);
+                    tile.finish(r, [__m512::load(row), __m512::load(row.add(SIDE))]);
                 } else {
-                    tile.finish(r, [sums[0]]);
+                    tile.finish(r, [__m512::load(row)]);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use super::tile::Tile;
 use crate::kernel::register::Register;
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 /// How factors are packed and tiles are computed.
 ///
@@ -25,18 +26,21 @@ pub(super) trait Kernel {
     const CONVERTS: bool = false;
 
     /// The lanes of `LANES · DEPTH` neighbours.
+    #[inline(always)]
     unsafe fn pack_along(from: *const f32) -> Self::Register {
         // SAFETY: the caller's contract.
         unsafe { Self::Register::load(from) }
     }
 
     /// The lanes of `LANES` columns of the first [`Kernel::DEPTH`] of two rows.
+    #[inline(always)]
     unsafe fn pack_down(rows: [*const f32; 2]) -> Self::Register {
         // SAFETY: the caller's contract.
         unsafe { Self::Register::load(rows[0]) }
     }
 
     /// `sum` and the products of the elements that share a lane.
+    #[inline(always)]
     unsafe fn fma(
         left: Self::Register,
         right: Self::Register,
@@ -54,14 +58,16 @@ pub(super) trait Kernel {
         const CHAINS: usize = 12;
         // SAFETY: the caller's contract; the arrays have a register's lanes.
         unsafe {
-            let (half, one) =
-                (Self::pack_along([0.5; 32].as_ptr()), Self::pack_along([1.0; 32].as_ptr()));
+            let (half, one) = (
+                Self::pack_along(black_box([0.5; 32]).as_ptr()),
+                Self::pack_along(black_box([1.0; 32]).as_ptr()),
+            );
             let mut sums = [Self::Register::zero(); CHAINS];
             for _ in 0..rounds {
                 for sum in &mut sums {
                     *sum = Self::fma(half, one, *sum);
                 }
-                // What is always the same would be multiplied once.
+                // Otherwise a round may be merged with the next.
                 std::arch::asm!("", options(nomem, nostack, preserves_flags));
             }
             let mut total = Self::Register::zero();

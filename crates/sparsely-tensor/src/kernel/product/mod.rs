@@ -25,7 +25,7 @@ use tile::Tile;
 
 /// Rows of the left factor that are worked on together: they stay in the second-level cache.
 const ROWS: usize = 256;
-/// Rows behind the last one that a tile may read and a transposed register may write.
+/// Rows behind the last one that a tile may read.
 const SPARE_ROWS: usize = 32;
 
 /// A factor of which one axis is contiguous.

@@ -130,7 +130,7 @@ unsafe fn pack_transposed<K: Kernel>(
 /// `[rows][lanes]`.
 ///
 /// # Safety
-/// The instruction set of `K`; `from` is the block's first element, `to` has room for a register more.
+/// The instruction set of `K`; `from` is the block's first element, `to` has room for the rows.
 #[inline(always)]
 pub(super) unsafe fn pack_rows<K: Kernel>(
     (from, stride, act): (*const f32, usize, Activation),

@@ -63,7 +63,8 @@ impl Tile {
             // Rows in threes, each three from a pointer of its own: their addresses then need no
             // arithmetic, whose chain would be as long as the multiply-adds take.
             let stride = self.a_rows;
-            let mut heads = [self.a, self.a.add(3 * stride), self.a.add(6 * stride)];
+            // Those of rows that are not there are never read.
+            let mut heads = [0, 3, 6].map(|row| self.a.wrapping_add(row * stride));
             let mut b = self.b;
             for _ in 0..self.k {
                 let mut right = [K::Register::zero(); W];
@@ -77,7 +78,7 @@ impl Tile {
                     }
                 }
                 for head in &mut heads[..R.div_ceil(3)] {
-                    *head = head.add(1);
+                    *head = head.wrapping_add(1);
                 }
                 b = b.add(K::Register::LANES * W);
             }

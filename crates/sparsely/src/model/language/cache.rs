@@ -80,6 +80,7 @@ impl LanguageModel {
     /// If the memory is another model's.
     pub fn cache_after(&self, tape: &Tape<'_>, memory: &Memory) -> Result<Cache> {
         memory.check(&self.config, memory.batch)?;
+        tape.compute_in(self.config.precision.into());
         let mut cache = self.cache(memory.batch)?;
         let shape = [memory.batch, memory.length, self.config.width];
         for (i, (block, kept)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {

@@ -104,6 +104,7 @@ pub fn sweep(
         images: swept.images.len(),
         timing,
         threads: rayon::current_num_threads(),
+        precision: swept.model.config().precision,
         energy_source: meter.source().to_string(),
         max_loss_points: swept.max_loss_points,
         settings: settings.collect(),

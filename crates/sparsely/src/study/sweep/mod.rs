@@ -15,6 +15,7 @@ pub use settings::sweep_settings;
 
 use crate::eval::{ImageCost, TimingConfig};
 use crate::moe::Dial;
+use crate::nn::Precision;
 use serde::{Deserialize, Serialize};
 
 /// Most accuracy that a setting may lose and still be good enough, in percentage points.
@@ -45,6 +46,9 @@ pub struct Sweep {
     pub timing: TimingConfig,
     /// Threads that computed.
     pub threads: usize,
+    /// What the factors of matrix products were rounded to.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Where joules come from.
     pub energy_source: String,
     /// Most points below the run's own setting that are good enough.
@@ -99,6 +103,7 @@ mod tests {
             images: 200,
             timing: TimingConfig { batch_size: 64, rounds: 3 },
             threads: 2,
+            precision: Precision::F32,
             energy_source: "estimated".into(),
             max_loss_points: MAX_LOSS_POINTS,
             settings: settings.iter().map(setting).collect(),
