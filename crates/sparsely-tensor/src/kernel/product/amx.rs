@@ -122,13 +122,15 @@ impl Kernel for AmxBf16 {
     unsafe fn begin() {
         // SAFETY: the processor has AMX by the caller's contract.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, preserves_flags, readonly))
+            asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, preserves_flags, readonly));
         };
     }
 
     unsafe fn end() {
         // SAFETY: as above.
-        unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
+        unsafe {
+            asm!("tilerelease", options(nostack, preserves_flags, nomem));
+        }
     }
 
     #[inline(never)]
