@@ -4,6 +4,7 @@
 //! elementwise loop is written once as a function generic over [`Isa`] and compiled for each
 //! set by [`simd!`]; the first call asks the processor.
 
+#[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
 
 /// What the generic loops may assume of the instruction set.
@@ -34,8 +35,8 @@ impl Isa for Plain {
 }
 
 /// The instruction set that the loops run with.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) enum Level {
     /// AVX-512 (F, DQ, VL) with FMA.
     Avx512,
@@ -46,6 +47,7 @@ pub(crate) enum Level {
 }
 
 /// What this processor offers.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(detect)
@@ -65,11 +67,6 @@ fn detect() -> Level {
     } else {
         Level::Baseline
     }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Level {
-    Level::Baseline
 }
 
 /// Compiles a loop for every instruction set. The body names its set `I`.
