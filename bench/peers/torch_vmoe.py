@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torch_vit import Block, peak_bytes
+from torch_vit import WARM_UP, Block, peak_bytes, training_seconds
 
-WARM_UP = 3
 EXPERTS = 8
 CAPACITY = 1.05
 
@@ -109,12 +108,8 @@ class SparseBlock(Block):
         del self.dense_0, self.dense_1
         self.moe = Moe(width, mlp_width, *moe)
 
-    def forward(self, x):
-        b, l, d = x.shape
-        qkv = self.qkv(self.norm_0(x)).reshape(b, l, 3, self.heads, d // self.heads)
-        mixed = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
-        x = x + self.out(mixed.transpose(1, 2).reshape(b, l, d))
-        return x + self.moe(self.norm_1(x))
+    def mlp(self, x):
+        return self.moe(x)
 
 
 class VMoe(nn.Module):
@@ -158,24 +153,6 @@ def infer(args, model):
     return seconds
 
 
-def train(args, model):
-    patches, labels = torch.randn(args.batch, 64, 48), torch.arange(args.batch) % 10
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
-    forward = torch.compile(model) if args.compile else model
-    seconds = []
-    for step in range(WARM_UP + args.steps):
-        begin = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            loss = F.cross_entropy(forward(patches).float(), labels) + model.losses()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
-        optimizer.step()
-        optimizer.zero_grad()
-        if step >= WARM_UP:
-            seconds.append(time.perf_counter() - begin)
-    return seconds
-
-
 def check(args):
     patches = torch.randn(8, 49, 3072) if args.infer else torch.randn(8, 64, 48)
     results = []
@@ -207,7 +184,9 @@ def main():
     import_bytes = peak_bytes()
     if args.check:
         return check(args)
-    seconds = sorted((infer if args.infer else train)(args, model_of(args, args.experts)))
+    model = model_of(args, args.experts)
+    seconds = infer(args, model) if args.infer else training_seconds(args, model, model.losses)
+    seconds.sort()
     median = seconds[len(seconds) // 2]
     mode = "compiled" if args.compile else "eager"
     told = {
