@@ -4,11 +4,12 @@
 //! write them once more. Each element of the result is the same chain of fused multiply-adds as in
 //! [`super::product`], so a row has the same bits.
 
-use super::elementwise::{activate, activate_backward, add_slice};
-use super::gemm::{Finish, Left, MatMut, MatRef, Right, Start};
+use super::elementwise::{activate, activate_backward, add_slice, axpy, dot};
+use super::gemm::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start};
 use super::isa::simd;
 use super::scratch::with_scratch;
 use crate::Precision;
+use faer::prelude::ReborrowMut;
 use rayon::prelude::*;
 
 /// Most rows for which packing costs more than it gives.
@@ -35,25 +36,8 @@ pub(super) fn compute(
     right: MatRef<'_>,
     (block, finish): (usize, Finish<'_>),
 ) {
-    let (m, k, n) = (dst.nrows(), left.values.ncols(), dst.ncols());
-    with_scratch(m * (2 * k + k.div_ceil(block) * n), |scratch| {
-        let (x, rest) = scratch.split_at_mut(m * k);
-        let (raw, sums) = rest.split_at_mut(m * k);
-        for (i, raw) in raw.chunks_mut(k).enumerate() {
-            for (p, raw) in raw.iter_mut().enumerate() {
-                *raw = left.values[(i, p)];
-            }
-        }
-        activate(left.act, raw, x);
-        let sum_block = |(b, sums): (usize, &mut [f32])| {
-            sums.fill(0.0);
-            add_block(sums, x, right, [b * block, ((b + 1) * block).min(k)]);
-        };
-        if k * n < MUCH {
-            sums.chunks_mut(m * n).enumerate().for_each(sum_block);
-        } else {
-            sums.par_chunks_mut(m * n).enumerate().for_each(sum_block);
-        }
+    let (m, n) = (dst.nrows(), dst.ncols());
+    with_sums((left, right), block, |sums| {
         let (first, others) = sums.split_at_mut(m * n);
         for (i, sums) in first.chunks_mut(n).enumerate() {
             add_start(sums, start, &dst, i);
@@ -71,6 +55,62 @@ pub(super) fn compute(
                 }
             }
         }
+    });
+}
+
+/// [`super::gemm::product_scatter`], block after block of the inner dimension as its kernels add them.
+pub(super) fn scatter(
+    mut dst: MatMut<'_>,
+    factors: (Left<'_>, MatRef<'_>),
+    block: usize,
+    scatter: Scatter<'_>,
+    mut dots: Option<Dots<'_>>,
+) {
+    let (m, n) = (scatter.rows.len(), dst.ncols());
+    if let Some(Dots { sums, .. }) = &mut dots {
+        sums.fill(0.0);
+    }
+    with_sums(factors, block, |sums| {
+        for sums in sums.chunks(m * n) {
+            for (r, sums) in sums.chunks(n).enumerate() {
+                let row = scatter.row(r);
+                if let Some(Dots { at, sums: dots }) = &mut dots {
+                    let at = at.row(row).try_as_row_major().expect("contiguous").as_slice();
+                    dots[r] += dot(at, sums);
+                }
+                let dst = dst.rb_mut().row_mut(row).try_as_row_major_mut().expect("contiguous");
+                axpy(dst.as_slice_mut(), scatter.gate(r), sums);
+            }
+        }
+    });
+}
+
+/// Calls `f` with the sums of each block of the inner dimension, `[blocks, m, n]`.
+fn with_sums(
+    (left, right): (Left<'_>, MatRef<'_>),
+    block: usize,
+    f: impl FnOnce(&mut [f32]),
+) {
+    let (m, k, n) = (left.num_rows(), left.values.ncols(), right.ncols());
+    with_scratch(m * (2 * k + k.div_ceil(block) * n), |scratch| {
+        let (x, rest) = scratch.split_at_mut(m * k);
+        let (raw, sums) = rest.split_at_mut(m * k);
+        for (i, raw) in raw.chunks_mut(k).enumerate() {
+            for (p, raw) in raw.iter_mut().enumerate() {
+                *raw = left.values[(left.row(i), p)];
+            }
+        }
+        activate(left.act, raw, x);
+        let sum_block = |(b, sums): (usize, &mut [f32])| {
+            sums.fill(0.0);
+            add_block(sums, x, right, [b * block, ((b + 1) * block).min(k)]);
+        };
+        if k * n < MUCH {
+            sums.chunks_mut(m * n).enumerate().for_each(sum_block);
+        } else {
+            sums.par_chunks_mut(m * n).enumerate().for_each(sum_block);
+        }
+        f(sums);
     });
 }
 

@@ -53,16 +53,54 @@ pub(crate) fn mat_mut(values: &mut [f32], rows: usize, cols: usize) -> MatMut<'_
     MatMut::from_row_major_slice_mut(&mut values[..rows * cols], rows, cols)
 }
 
-/// The left factor, act(values).
+/// The left factor, act(values), of all rows or of those that are named.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub(crate) values: MatRef<'a>,
     pub(crate) act: Activation,
+    pub(crate) rows: Option<&'a [u32]>,
+}
+
+impl<'a> Left<'a> {
+    /// act(values), all rows.
+    pub(crate) fn active(values: MatRef<'a>, act: Activation) -> Left<'a> {
+        Left { values, act, rows: None }
+    }
+
+    /// Some rows of `values`, in their order.
+    pub(crate) fn of_rows(values: MatRef<'a>, rows: &'a [u32]) -> Left<'a> {
+        Left { values, act: Activation::Identity, rows: Some(rows) }
+    }
+
+    /// How many rows.
+    pub(super) fn num_rows(&self) -> usize {
+        self.rows.map_or(self.values.nrows(), <[u32]>::len)
+    }
+
+    fn split_at_row(self, cut: usize) -> (Left<'a>, Left<'a>) {
+        if let Some((r0, r1)) = self.rows.map(|rows| rows.split_at(cut)) {
+            return (Left { rows: Some(r0), ..self }, Left { rows: Some(r1), ..self });
+        }
+        let (a0, a1) = self.values.split_at_row(cut);
+        (Left { values: a0, ..self }, Left { values: a1, ..self })
+    }
+
+    /// # Panics
+    /// If a row is named that does not exist.
+    fn check_rows(&self) {
+        let exist = |row: &u32| (*row as usize) < self.values.nrows();
+        assert!(self.rows.is_none_or(|rows| rows.iter().all(exist)), "rows that exist");
+    }
+
+    /// Where row `i` lies.
+    pub(super) fn row(&self, i: usize) -> usize {
+        self.rows.map_or(i, |rows| rows[i] as usize)
+    }
 }
 
 impl<'a> From<MatRef<'a>> for Left<'a> {
     fn from(values: MatRef<'a>) -> Left<'a> {
-        Left { values, act: Activation::Identity }
+        Left::active(values, Activation::Identity)
     }
 }
 
@@ -161,6 +199,40 @@ pub(crate) fn with_packed<R>(right: &Right<'_>, f: impl FnOnce(&Right<'_>) -> R)
     })
 }
 
+/// The same of several; those of which `packs` says no stay as they are.
+pub(crate) fn with_all_packed<R>(
+    mut rights: Vec<Option<Right<'_>>>,
+    packs: impl Fn(usize) -> bool,
+    f: impl FnOnce(&[Option<Right<'_>>]) -> R,
+) -> R {
+    let len = |(group, right): (usize, &Option<Right<'_>>)| {
+        let right = right.filter(|right| packs(group) && !right.is_packed());
+        right.map_or(0, |right| {
+            let extents = [right.values.nrows(), right.values.ncols()];
+            packed_len(right.precision, extents).unwrap_or(0)
+        })
+    };
+    let lens: Vec<usize> = rights.iter().enumerate().map(len).collect();
+    with_scratch(lens.iter().sum(), |mut panels| {
+        let mut own = Vec::with_capacity(lens.len());
+        for (right, len) in rights.iter_mut().zip(lens) {
+            let (part, rest) = panels.split_at_mut(len);
+            panels = rest;
+            own.push((right, part));
+        }
+        let packed: Vec<Option<Right<'_>>> = own
+            .into_par_iter()
+            .map(|(right, panels)| {
+                right.map(|right| match !panels.is_empty() && pack(&right, panels) {
+                    true => right.with_panels(Some(panels)),
+                    false => right,
+                })
+            })
+            .collect();
+        f(&packed)
+    })
+}
+
 /// What a product is added to.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<'a> {
@@ -190,6 +262,31 @@ pub(crate) enum Finish<'a> {
     Slope { act: Activation, at: MatRef<'a> },
 }
 
+/// Where the rows of a product go: row r, times its gate, is added to row `rows[r] − first` of the output.
+#[derive(Clone, Copy)]
+pub(crate) struct Scatter<'a> {
+    pub(crate) rows: &'a [u32],
+    pub(crate) first: usize,
+    pub(crate) gates: Option<&'a [f32]>,
+}
+
+impl Scatter<'_> {
+    pub(super) fn row(&self, r: usize) -> usize {
+        self.rows[r] as usize - self.first
+    }
+
+    pub(super) fn gate(&self, r: usize) -> f32 {
+        self.gates.map_or(1.0, |gates| gates[r])
+    }
+}
+
+/// What the rows of a product are multiplied with, before their gates: of the output's shape, and met where they go.
+pub(crate) struct Dots<'a> {
+    pub(crate) at: MatRef<'a>,
+    /// One a row of the product, overwritten.
+    pub(crate) sums: &'a mut [f32],
+}
+
 /// `dst = a·b` or `dst += a·b`; see [`product`].
 ///
 /// A row's bits depend neither on how many rows share the call nor on how the columns are cut.
@@ -208,7 +305,8 @@ pub(crate) fn product(
 ) {
     let (a, b) = (left.values, right.values);
     let extents = [dst.nrows(), a.ncols(), dst.ncols()];
-    assert_eq!([a.nrows(), b.nrows(), b.ncols()], extents, "factors that fit the product");
+    assert_eq!([left.num_rows(), b.nrows(), b.ncols()], extents, "factors that fit the product");
+    left.check_rows();
     if let Start::Terms { bias, residual } = start {
         assert!(bias.is_none_or(|bias| bias.len() == dst.ncols()), "a bias for each column");
         assert!(residual.is_none_or(|r| r.shape() == dst.shape()), "a residual of its shape");
@@ -239,6 +337,69 @@ pub(crate) fn product(
     portable(dst, start, left, right, finish);
 }
 
+/// Each row of `left·right` times its gate is added where it goes; `dots` meet it before. On the calling thread, or
+/// on all as [`product`]. Bits of a row of the output depend on the rows that are added to it alone.
+pub(crate) fn product_scatter(
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dst: MatMut<'_>,
+    (left, right): (Left<'_>, &Right<'_>),
+    scatter: Scatter<'_>,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dots: Option<Dots<'_>>,
+) {
+    let (m, k, n) = (left.num_rows(), left.values.ncols(), dst.ncols());
+    let b = right.values;
+    assert_eq!([scatter.rows.len(), b.nrows(), b.ncols()], [m, k, n], "factors that fit");
+    assert!(scatter.gates.is_none_or(|gates| gates.len() == m), "a gate for each row");
+    let goes_to = scatter.first..scatter.first + dst.nrows();
+    let is_inside = |row: &u32| goes_to.contains(&(*row as usize));
+    assert!(scatter.rows.iter().all(is_inside), "rows of the output");
+    if let Some(dots) = &dots {
+        assert!(dots.at.shape() == dst.shape() && dots.sums.len() == m, "dots of the output's shape");
+    }
+    left.check_rows();
+    super::count::add_macs(m * k * n);
+    if m == 0 || n == 0 {
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if k > 0
+        && let Some(entries) = product::entries(right.precision)
+    {
+        if few_rows::fits(m, right) {
+            let block = (entries.block_len)(k);
+            return few_rows::scatter(dst, (left, b), block, scatter, dots);
+        }
+        // SAFETY: the entries are those of this processor, and the extents were compared above.
+        let run = |product: &product::Product<'_>| unsafe { (entries.run)(product) };
+        let again = dots.as_mut().map(|dots| Dots { at: dots.at, sums: &mut *dots.sums });
+        let factors = (left, right);
+        if product::Product::scattering(dst.rb_mut(), factors, scatter, again, run).is_some() {
+            return;
+        }
+    }
+    portable_scatter(dst, (left, right), scatter, dots);
+}
+
+/// [`product_scatter`] by the portable product.
+fn portable_scatter(
+    mut dst: MatMut<'_>,
+    (left, right): (Left<'_>, &Right<'_>),
+    scatter: Scatter<'_>,
+    mut dots: Option<Dots<'_>>,
+) {
+    let (m, n) = (left.num_rows(), dst.ncols());
+    with_scratch(m * n, |out| {
+        portable(mat_mut(out, m, n), Start::Zero, left, right, Finish::None);
+        for (r, out) in out.chunks(n).enumerate() {
+            if let Some(Dots { at, sums }) = &mut dots {
+                sums[r] = out.iter().enumerate().map(|(c, x)| x * at[(scatter.row(r), c)]).sum();
+            }
+            for (c, x) in out.iter().enumerate() {
+                dst[(scatter.row(r), c)] += scatter.gate(r) * x;
+            }
+        }
+    });
+}
+
 /// The product by `faer`, which the factors are rounded for where they have to be.
 fn portable(
     mut dst: MatMut<'_>,
@@ -247,7 +408,18 @@ fn portable(
     right: &Right<'_>,
     finish: Finish<'_>,
 ) {
-    let (m, k, b) = (left.values.nrows(), left.values.ncols(), right.values);
+    let (m, k, b) = (left.num_rows(), left.values.ncols(), right.values);
+    if left.rows.is_some() {
+        return with_scratch(m * k, |rows| {
+            for (i, row) in rows.chunks_mut(k.max(1)).enumerate() {
+                for (p, x) in row.iter_mut().enumerate() {
+                    *x = left.values[(left.row(i), p)];
+                }
+            }
+            let left = Left::active(mat(rows, m, k), left.act);
+            portable(dst, start, left, right, finish);
+        });
+    }
     if left.act != Activation::Identity {
         return with_scratch(m * k, |u| {
             let mut values = mat_mut(u, m, k);
@@ -326,8 +498,7 @@ pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b:
     let columns = if reads_as_it_lies(m, &b) { WIDE_BLOCK } else { COL_BLOCK };
     if m > ROW_BLOCK {
         let cut = half(m, ROW_BLOCK);
-        let ((d0, d1), (a0, a1)) = (dst.split_at_row_mut(cut), left.values.split_at_row(cut));
-        let (l0, l1) = (Left { values: a0, ..left }, Left { values: a1, ..left });
+        let ((d0, d1), (l0, l1)) = (dst.split_at_row_mut(cut), left.split_at_row(cut));
         let (s0, s1) = start.split_at_row(cut);
         rayon::join(|| gemm_by_rows(d0, s0, l0, b), || gemm_by_rows(d1, s1, l1, b));
     } else if n > columns && m < ROW_BLOCK {
@@ -376,7 +547,7 @@ impl<'a> Start<'a> {
 pub(crate) fn add_outer(dst: &mut [f32], act: Activation, a: MatRef<'_>, b: Right<'_>) {
     let (k, m, n) = (a.nrows(), a.ncols(), b.values.ncols());
     let strands = if m * n > MAX_PART { 1 } else { (k / STRAND).clamp(1, MAX_STRANDS) };
-    let left = |values| Left { values, act };
+    let left = |values| Left::active(values, act);
     let a_t = a.transpose();
     if strands == 1 {
         let rows = m.div_ceil(OUTER_BLOCKS).next_multiple_of(OUTER_ROWS).min(ROW_BLOCK);
@@ -413,7 +584,7 @@ fn add_parts(dst: &mut [f32], parts: &[f32]) {
 }
 
 /// A multiple of `block` near the middle of `len > block`.
-fn half(len: usize, block: usize) -> usize {
+pub(crate) fn half(len: usize, block: usize) -> usize {
     (len.div_ceil(block) / 2).max(1) * block
 }
 

@@ -296,7 +296,7 @@ impl<'t> Var<'t> {
                 let rows = block.entries.len();
                 let start = weights.start(params, block.group, o);
                 let w = kernels[block.group].as_ref().expect("of each group with rows");
-                let u = Left { values: mat(&z[block.entries.start * i..], rows, i), act };
+                let u = Left::active(mat(&z[block.entries.start * i..], rows, i), act);
                 product(mat_mut(y, rows, o), start, u, w, Finish::None);
             },
         );

@@ -142,14 +142,14 @@ fn forward(
         blocks.enumerate().for_each(|(block, (y, x))| {
             let rows = y.len() / o;
             let start = terms.start(block * len, rows, o);
-            let x = Left { values: mat(x, rows, i), act };
+            let x = Left::active(mat(x, rows, i), act);
             product(mat_mut(y, rows, o), start, x, w, Finish::None);
         });
     };
     if w.is_packed() {
         by_blocks(y, w, row_block(rows));
     } else if reads_as_it_lies(rows, w) || act == Activation::Identity && rows <= 2 * ROW_BLOCK {
-        let left = Left { values: mat(x, rows, i), act };
+        let left = Left::active(mat(x, rows, i), act);
         gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), left, *w);
     } else {
         with_packed(w, |w| by_blocks(y, w, ROW_BLOCK));

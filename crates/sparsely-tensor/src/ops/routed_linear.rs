@@ -6,12 +6,16 @@
 
 use crate::Activation;
 use crate::kernel::count::add_macs;
-use crate::kernel::elementwise::{axpy, dot};
-use crate::kernel::gemm::{Finish, Right, Start, add_outer, mat, mat_mut, product};
+use crate::kernel::elementwise::{add_slice, axpy};
+use crate::kernel::gemm::{
+    Dots, Left, MatMut, MatRef, Right, Scatter, add_outer, half, mat, mat_mut, product_scatter,
+    with_all_packed,
+};
 use crate::kernel::scratch::with_scratch;
 use crate::slab::Param;
 use crate::tape::{Tape, Var, Write};
 use crate::{DType, Error, Precision, Result, Shape};
+use faer::prelude::ReborrowMut;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -125,32 +129,43 @@ impl<'t> Var<'t> {
             None => Write::Replace,
         };
         let kernels = kernels(tape, w, routes)?;
-        let weights = |group: usize| kernels[group].expect("of each group with pairs");
+        let x = mat(self.values(), routes.num_from, i);
         let gate_values = gates.map(Var::values);
-        let products = Products { way: routes.there(), weights: &weights, gates: gate_values };
-        products.add_to(y.as_f32_mut(), self.values(), [i, o], write, None);
+        with_all_packed(kernels, |group| routes.group(group).len() > PAIRS, |weights| {
+            let way = routes.there();
+            let products = Products { way, weights, gates: gate_values, x, at: None };
+            products.add_to(mat_mut(y.as_f32_mut(), routes.num_to, o), write);
+        });
 
         let out = tape.grad_id();
         let residual = residual.and_then(|r| r.grad);
         let (x, gates) = (self.clone_saved(), gates.map(Var::clone_saved));
         let (w, routes) = (*w, Arc::clone(routes));
         tape.record(out, move |backward, dy| {
-            let values = backward.params.view(&w);
-            let weights = |group: usize| {
-                Right::new(mat(&values[group * i * o..], i, o).transpose(), precision)
-            };
             let gate_values = gates.as_ref().map(|gates| gates.value.as_f32());
-            let products = Products { way: routes.back(), weights: &weights, gates: gate_values };
             let needs_gates = gates.as_ref().is_some_and(|gates| gates.grad.is_some());
             if x.grad.is_some() || needs_gates {
                 let mut dx = backward.pool.take(DType::F32, x.value.len());
-                let mut dg = backward.pool.take(DType::F32, if needs_gates { n } else { 0 });
-                let dots =
-                    needs_gates.then(|| Dots { at: x.value.as_f32(), sums: dg.as_f32_mut() });
-                let extents = [o, i];
-                products.add_to(dx.as_f32_mut(), dy.as_f32(), extents, Write::Replace, dots);
+                let values = backward.params.view(&w);
+                let transposed = |group: usize| {
+                    let w = mat(&values[group * i * o..], i, o).transpose();
+                    (!routes.group(group).is_empty()).then(|| Right::new(w, precision))
+                };
+                let kernels = (0..routes.num_groups()).map(transposed).collect();
+                let met = with_all_packed(kernels, |group| routes.group(group).len() > PAIRS, |weights| {
+                    let products = Products {
+                        way: routes.back(),
+                        weights,
+                        gates: gate_values,
+                        x: mat(dy.as_f32(), routes.num_to, o),
+                        at: needs_gates.then(|| mat(x.value.as_f32(), routes.num_from, i)),
+                    };
+                    products.add_to(mat_mut(dx.as_f32_mut(), routes.num_from, i), Write::Replace)
+                });
                 backward.give(x.grad, dx);
                 if let (Some(gates), true) = (&gates, needs_gates) {
+                    let mut dg = backward.pool.take(DType::F32, n);
+                    dg.as_f32_mut().copy_from_slice(&met);
                     backward.give(gates.grad, dg);
                 }
             }
@@ -195,123 +210,93 @@ impl Way<'_> {
     }
 }
 
-/// Where the products of pairs, before their gates, meet rows of what they come to: Σ at · product of each pair.
-struct Dots<'a> {
-    at: &'a [f32],
-    sums: &'a mut [f32],
-}
+/// What a leaf of [`Products::add_piece`] found: the first of some pairs, and what each of them met.
+type Met = Vec<(usize, Vec<f32>)>;
 
 /// Products of rows with their group's weights.
 struct Products<'a, 'w> {
     way: Way<'a>,
-    weights: &'a (dyn Fn(usize) -> Right<'w> + Sync),
+    weights: &'a [Option<Right<'w>>],
     gates: Option<&'a [f32]>,
-}
-
-/// Some rows and columns of the output: the piece of a task.
-struct Piece<'a> {
-    rows: Range<usize>,
-    columns: Range<usize>,
-    values: Vec<&'a mut [f32]>,
-}
-
-/// Cuts `y` into pieces, by rows alone where that is enough.
-fn pieces<'a>(y: &'a mut [f32], width: usize, rows: usize) -> Vec<Piece<'a>> {
-    let row_pieces = (y.len() / width).div_ceil(rows);
-    let columns = width.div_ceil(PIECES.div_ceil(row_pieces.max(1))).next_multiple_of(COLUMNS);
-    let mut all = Vec::new();
-    for (block, y) in y.chunks_mut(rows * width).enumerate() {
-        let count = y.len() / width;
-        let first = block * rows;
-        let mut own: Vec<Piece<'a>> = (0..width)
-            .step_by(columns)
-            .map(|column| Piece {
-                rows: first..first + count,
-                columns: column..(column + columns).min(width),
-                values: Vec::with_capacity(count),
-            })
-            .collect();
-        for row in y.chunks_mut(width) {
-            for (piece, part) in own.iter_mut().zip(row.chunks_mut(columns)) {
-                piece.values.push(part);
-            }
-        }
-        all.append(&mut own);
-    }
-    all
+    x: MatRef<'a>,
+    /// What the products meet before their gates, of the output's shape.
+    at: Option<MatRef<'a>>,
 }
 
 impl Products<'_, '_> {
-    /// `y_to (+)= Σ gate · x_from W`, x rows of `i`, y rows of `o`.
-    fn add_to(
-        &self,
-        y: &mut [f32],
-        x: &[f32],
-        [i, o]: [usize; 2],
-        write: Write,
-        dots: Option<Dots<'_>>,
-    ) {
-        let pairs = self.way.from.len();
+    /// `y_to (+)= Σ gate · x_from W`; for each pair Σ at_to · x_from W, if there is such.
+    fn add_to(&self, y: MatMut<'_>, write: Write) -> Vec<f32> {
+        let (pairs, o) = (self.way.from.len(), y.ncols());
         add_macs(self.gates.map_or(0, |_| pairs * o));
         // Rows of a piece, so that a group has about a block of pairs there.
         let rows = PAIRS * self.way.num_groups() * self.way.num_to / pairs.max(1);
         let rows = rows.clamp(64, self.way.num_to.div_ceil(4).max(64));
-        let at = dots.as_ref().map(|dots| dots.at);
-        let sums: Vec<Vec<(u32, f32)>> = pieces(y, o, rows)
-            .into_par_iter()
-            .map(|mut piece| {
-                if write == Write::Replace {
-                    piece.values.iter_mut().for_each(|row| row.fill(0.0));
-                }
-                let mut sums = Vec::new();
-                for group in 0..self.way.num_groups() {
-                    let own = self.way.pairs_to(group, &piece.rows);
-                    for first in own.clone().step_by(PAIRS) {
-                        let pairs = first..(first + PAIRS).min(own.end);
-                        self.add_block(&mut piece, x, (group, pairs), [i, o], at, &mut sums);
-                    }
-                }
-                sums
-            })
-            .collect();
-        if let Some(dots) = dots {
-            dots.sums.fill(0.0);
-            sums.iter().flatten().for_each(|(pair, dot)| dots.sums[*pair as usize] += dot);
+        // By rows alone where that is enough.
+        let row_pieces = self.way.num_to.div_ceil(rows).max(1);
+        let columns = o.div_ceil(PIECES.div_ceil(row_pieces)).next_multiple_of(COLUMNS);
+        let mut met = vec![0.0; if self.at.is_some() { pairs } else { 0 }];
+        for (first, own) in self.add_piece(y, [0, 0], [rows, columns], write) {
+            add_slice(&mut met[first..first + own.len()], &own);
         }
+        met
     }
 
-    fn add_block(
+    /// Rows and columns of the output from `first`, cut into pieces, which visit the groups in order.
+    fn add_piece(
         &self,
-        piece: &mut Piece<'_>,
-        x: &[f32],
-        (group, pairs): (usize, Range<usize>),
-        [i, o]: [usize; 2],
-        at: Option<&[f32]>,
-        sums: &mut Vec<(u32, f32)>,
-    ) {
-        let (from, to) = (&self.way.from[pairs.clone()], &self.way.to[pairs.clone()]);
-        with_scratch(from.len() * (i + COLUMNS), |scratch| {
-            let (gathered, out) = scratch.split_at_mut(from.len() * i);
-            for (row, gathered) in from.iter().zip(gathered.chunks_mut(i)) {
-                gathered.copy_from_slice(&x[*row as usize * i..][..i]);
+        mut y: MatMut<'_>,
+        first: [usize; 2],
+        piece: [usize; 2],
+        write: Write,
+    ) -> Met {
+        let [row, column] = first;
+        let both = |(mut a, b): (Met, Met)| {
+            a.extend(b);
+            a
+        };
+        if y.nrows() > piece[0] {
+            let cut = half(y.nrows(), piece[0]);
+            let (y0, y1) = y.split_at_row_mut(cut);
+            return both(rayon::join(
+                || self.add_piece(y0, first, piece, write),
+                || self.add_piece(y1, [row + cut, column], piece, write),
+            ));
+        }
+        if y.ncols() > piece[1] {
+            let cut = half(y.ncols(), piece[1]);
+            let (y0, y1) = y.split_at_col_mut(cut);
+            return both(rayon::join(
+                || self.add_piece(y0, first, piece, write),
+                || self.add_piece(y1, [row, column + cut], piece, write),
+            ));
+        }
+        if write == Write::Replace {
+            y.fill(0.0);
+        }
+        let (rows, columns) = (y.nrows(), y.ncols());
+        let mut met = Met::new();
+        for (group, right) in self.weights.iter().enumerate() {
+            let pairs = self.way.pairs_to(group, &(row..row + rows));
+            let Some(right) = right.as_ref().filter(|_| !pairs.is_empty()) else { continue };
+            let is_whole = columns == right.values().ncols();
+            let right = if is_whole { *right } else { right.subcols(column, columns) };
+            let scatter = Scatter {
+                rows: &self.way.to[pairs.clone()],
+                first: row,
+                gates: self.gates.map(|gates| &gates[pairs.clone()]),
+            };
+            let mut sums = vec![0.0; if self.at.is_some() { pairs.len() } else { 0 }];
+            let dots = self.at.map(|at| Dots {
+                at: at.submatrix(row, column, rows, columns),
+                sums: &mut sums,
+            });
+            let left = Left::of_rows(self.x, &self.way.from[pairs.clone()]);
+            product_scatter(y.rb_mut(), (left, &right), scatter, dots);
+            if self.at.is_some() {
+                met.push((pairs.start, sums));
             }
-            for first in piece.columns.clone().step_by(COLUMNS) {
-                let width = COLUMNS.min(piece.columns.end - first);
-                let w = (self.weights)(group).subcols(first, width);
-                let left = mat(gathered, from.len(), i).into();
-                let dst = mat_mut(out, from.len(), width);
-                product(dst, Start::Zero, left, &w, Finish::None);
-                let offset = first - piece.columns.start;
-                for ((pair, row), out) in pairs.clone().zip(to).zip(out.chunks(width)) {
-                    let row = *row as usize;
-                    let y = &mut piece.values[row - piece.rows.start][offset..offset + width];
-                    axpy(y, self.gates.map_or(1.0, |gates| gates[pair]), out);
-                    if let Some(at) = at {
-                        sums.push((pair as u32, dot(&at[row * o + first..][..width], out)));
-                    }
-                }
-            }
-        });
+        }
+        met
     }
 }
 

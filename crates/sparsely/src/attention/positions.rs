@@ -21,13 +21,21 @@ pub struct Sinusoids<'t> {
 /// Rows of [`Sinusoids`] for distances from −`behind` to `ahead`, of width D: pe(r)[2i] = sin(r ωᵢ), pe(r)[2i+1] =
 /// cos(r ωᵢ), ωᵢ = 10⁴^(−2i/D).
 pub(crate) fn sinusoids([behind, ahead]: [usize; 2], d: usize) -> Vec<f32> {
-    let omega: Vec<f64> = (0..d).map(|c| BASE.powf(-((c / 2 * 2) as f64) / d as f64)).collect();
+    // One sine and cosine for as many rows: from row to row they turn by ω, exact to a few ulp of f64.
+    const ROWS: usize = 64;
     let mut table = vec![0.0; (behind + ahead + 1) * d];
-    table.par_chunks_mut(d).enumerate().for_each(|(row, values)| {
-        let r = row as f64 - behind as f64;
-        for (c, (value, omega)) in values.iter_mut().zip(&omega).enumerate() {
-            let angle = r * omega;
-            *value = if c % 2 == 0 { angle.sin() } else { angle.cos() } as f32;
+    table.par_chunks_mut(ROWS * d).enumerate().for_each(|(block, rows)| {
+        let r = (block * ROWS) as f64 - behind as f64;
+        for c in (0..d).step_by(2) {
+            let omega = BASE.powf(-(c as f64) / d as f64);
+            let (turn_sin, turn_cos) = omega.sin_cos();
+            let (mut sin, mut cos) = (r * omega).sin_cos();
+            for row in rows.chunks_mut(d) {
+                for (value, x) in row[c..].iter_mut().zip([sin, cos]) {
+                    *value = x as f32;
+                }
+                (sin, cos) = (sin * turn_cos + cos * turn_sin, cos * turn_cos - sin * turn_sin);
+            }
         }
     });
     table

@@ -55,14 +55,15 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     }
     let batch = args.batch_or(SEQUENCES);
     let precision = args.precision.or(Precision::F32);
-    let mut first: Option<Measured> = None;
-    for (name, preset) in LAYERS {
-        if args.model.as_ref().is_some_and(|asked| asked != name) {
-            continue;
-        }
-        let measured = measure(&Subject::new(preset, batch)?, precision, args.steps.get())?;
-        tell((name, batch, precision), &measured, first.as_ref(), args.json);
-        first = first.or(Some(measured));
+    let is_asked =
+        |(name, _): &(&str, &str)| args.model.as_ref().is_none_or(|asked| asked == name);
+    let layers: Vec<_> = LAYERS.into_iter().filter(is_asked).collect();
+    let subjects = layers.iter().map(|(_, preset)| Subject::new(preset, batch));
+    let subjects: Vec<Subject> = subjects.collect::<Result<_>>()?;
+    let all = measure(&subjects, precision, args.steps.get())?;
+    for ((name, _), measured) in layers.iter().zip(&all) {
+        let first = all.first().filter(|first| !std::ptr::eq(*first, measured));
+        tell((name, batch, precision), measured, first, args.json);
     }
     if args.model.is_none() && !args.json {
         let rows = switchhead();
@@ -108,33 +109,63 @@ impl Subject {
     }
 }
 
-fn measure(subject: &Subject, precision: Precision, steps: usize) -> Result<Measured> {
-    let pool = Pool::new();
-    let mut grads = Slab::zeros(subject.params.layout().clone());
-    let (mut forward, mut both, mut kept_bytes) = (Vec::new(), Vec::new(), 0);
+/// What the steps of a layer took.
+struct Clock<'s> {
+    subject: &'s Subject,
+    pool: Pool,
+    grads: Slab,
+    forward: Vec<f64>,
+    both: Vec<f64>,
+    kept_bytes: usize,
+}
+
+/// Medians of layers in turn, so that all of them meet the machine's better and worse minutes.
+fn measure(subjects: &[Subject], precision: Precision, steps: usize) -> Result<Vec<Measured>> {
+    let mut clocks: Vec<Clock<'_>> = subjects.iter().map(Clock::new).collect();
     for step in 0..WARM_UP + steps {
-        let tape = Tape::recording(&subject.params, &pool);
-        tape.compute_in(precision.into());
-        let inputs = subject.inputs(&tape)?;
-        let before = pool.used_bytes();
-        let begin = Instant::now();
-        let y = subject.forward(&inputs)?;
-        let forward_seconds = begin.elapsed().as_secs_f64();
-        kept_bytes = pool.used_bytes() - before;
-        let ones = vec![1.0; y.shape().len()];
-        let loss = y.dot_constant(&ones)?;
-        tape.backward(&loss, &mut grads)?;
-        if step >= WARM_UP {
-            forward.push(forward_seconds);
-            both.push(begin.elapsed().as_secs_f64());
+        for clock in &mut clocks {
+            clock.step(precision, step >= WARM_UP)?;
         }
     }
-    Ok(Measured {
-        forward_seconds: median(forward),
-        both_seconds: median(both),
-        kept_bytes,
-        peak_bytes: pool.peak_bytes(),
-    })
+    let measured = |clock: Clock<'_>| Measured {
+        forward_seconds: median(clock.forward),
+        both_seconds: median(clock.both),
+        kept_bytes: clock.kept_bytes,
+        peak_bytes: clock.pool.peak_bytes(),
+    };
+    Ok(clocks.into_iter().map(measured).collect())
+}
+
+impl<'s> Clock<'s> {
+    fn new(subject: &'s Subject) -> Clock<'s> {
+        Clock {
+            subject,
+            pool: Pool::new(),
+            grads: Slab::zeros(subject.params.layout().clone()),
+            forward: Vec::new(),
+            both: Vec::new(),
+            kept_bytes: 0,
+        }
+    }
+
+    fn step(&mut self, precision: Precision, counts: bool) -> Result<()> {
+        let tape = Tape::recording(&self.subject.params, &self.pool);
+        tape.compute_in(precision.into());
+        let inputs = self.subject.inputs(&tape)?;
+        let before = self.pool.used_bytes();
+        let begin = Instant::now();
+        let y = self.subject.forward(&inputs)?;
+        let forward_seconds = begin.elapsed().as_secs_f64();
+        self.kept_bytes = self.pool.used_bytes() - before;
+        let ones = vec![1.0; y.shape().len()];
+        let loss = y.dot_constant(&ones)?;
+        tape.backward(&loss, &mut self.grads)?;
+        if counts {
+            self.forward.push(forward_seconds);
+            self.both.push(begin.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
 }
 
 fn tell(

@@ -61,6 +61,7 @@ pub(super) struct AmxBf16;
 
 impl Kernel for AmxBf16 {
     type Register = __m512;
+    type Later = Later;
     const TILE_ROWS: usize = 2 * SIDE;
     const TILE_REGISTERS: usize = 2;
     // A panel and a tile's rows of the left factor take two thirds of the first-level cache.
@@ -135,9 +136,8 @@ impl Kernel for AmxBf16 {
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
-        let mut sums = MaybeUninit::<Sums>::uninit();
-        let sums = sums.as_mut_ptr().cast::<f32>();
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, later: &mut Later) {
+        let turn = 1 - later.turn;
         // SAFETY: the caller's contract: the left factor has whole registers of rows (packed with room behind
         // its last row), both have whole steps. Of the sums those that were stored are read.
         unsafe {
@@ -145,6 +145,7 @@ impl Kernel for AmxBf16 {
                 tile.fetch_result(rows, registers * SIDE);
             }
             let is_whole = rows == 2 * SIDE && registers == 2 && tile.is_plain(2 * SIDE);
+            let sums = later.sums[turn].as_mut_ptr().cast::<f32>();
             let (to, stride) =
                 if is_whole { (tile.dst, tile.dst_stride) } else { (sums, 2 * SIDE) };
             match (rows > SIDE, registers) {
@@ -153,10 +154,22 @@ impl Kernel for AmxBf16 {
                 (false, 2) => one_by_two(tile, to, stride),
                 (false, _) => one_by_one(tile, to, stride),
             }
-            if is_whole {
-                return;
+            // While the tile registers multiply, the vector registers are free for the tile before.
+            Self::finish(later);
+            if !is_whole {
+                later.turn = turn;
+                later.left = Some(Unfinished { tile: *tile, rows, registers });
             }
-            for r in 0..rows {
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(later: &mut Later) {
+        let Some(Unfinished { tile, rows, registers }) = later.left.take() else { return };
+        let sums = later.sums[later.turn].as_ptr().cast::<f32>();
+        for r in 0..rows {
+            // SAFETY: the tile's sums of that row were stored.
+            unsafe {
                 let row = sums.add(r * 2 * SIDE);
                 if registers == 2 {
                     tile.finish(r, [__m512::load(row), __m512::load(row.add(SIDE))]);
@@ -170,6 +183,25 @@ impl Kernel for AmxBf16 {
 
 #[repr(C, align(64))]
 struct Sums([f32; 4 * SIDE * SIDE]);
+
+/// The sums of a tile, and room for those of the next.
+pub(super) struct Later {
+    sums: [MaybeUninit<Sums>; 2],
+    turn: usize,
+    left: Option<Unfinished>,
+}
+
+impl Default for Later {
+    fn default() -> Later {
+        Later { sums: [const { MaybeUninit::uninit() }; 2], turn: 0, left: None }
+    }
+}
+
+struct Unfinished {
+    tile: Tile,
+    rows: usize,
+    registers: usize,
+}
 
 /// Sums of some registers of rows by some of columns, over the whole inner dimension, to `to`.
 ///

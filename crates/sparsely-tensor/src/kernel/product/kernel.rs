@@ -12,6 +12,8 @@ use std::hint::black_box;
 pub(super) trait Kernel {
     /// What holds the lanes of a factor, and the f32 sums.
     type Register: Register;
+    /// A tile whose sums are there and whose finish is not.
+    type Later: Default;
     /// Rows of a tile.
     const TILE_ROWS: usize;
     /// Registers of a row of a tile.
@@ -86,8 +88,12 @@ pub(super) trait Kernel {
     /// Called by the same thread after them.
     unsafe fn end() {}
 
-    /// One tile; see [`Tile::compute`].
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize);
+    /// One tile; see [`Tile::compute`]. It may be left in `later` until the next tile or [`Kernel::finish`].
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, later: &mut Self::Later);
+
+    /// Finishes the tile that was left.
+    #[inline(always)]
+    unsafe fn finish(_later: &mut Self::Later) {}
 
     /// Lanes that `k` elements of the inner dimension take.
     fn lanes(k: usize) -> usize {
@@ -126,6 +132,7 @@ pub(super) struct Avx2;
 
 impl Kernel for Avx2 {
     type Register = __m256;
+    type Later = ();
     const TILE_ROWS: usize = 6;
     const TILE_REGISTERS: usize = 2;
     // A panel takes a third of the smallest first-level cache.
@@ -133,7 +140,7 @@ impl Kernel for Avx2 {
 
     #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, (): &mut ()) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }
@@ -144,13 +151,14 @@ pub(super) struct Avx512;
 
 impl Kernel for Avx512 {
     type Register = __m512;
+    type Later = ();
     const TILE_ROWS: usize = 8;
     const TILE_REGISTERS: usize = 3;
     const INNER: usize = 192;
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, (): &mut ()) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }
@@ -161,6 +169,7 @@ pub(super) struct Avx2Rounded;
 
 impl Kernel for Avx2Rounded {
     type Register = __m256;
+    type Later = ();
     const TILE_ROWS: usize = Avx2::TILE_ROWS;
     const TILE_REGISTERS: usize = Avx2::TILE_REGISTERS;
     const INNER: usize = Avx2::INNER;
@@ -190,7 +199,7 @@ impl Kernel for Avx2Rounded {
 
     #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, (): &mut ()) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }
@@ -233,6 +242,7 @@ pub(super) struct Avx512Bf16;
 
 impl Kernel for Avx512Bf16 {
     type Register = __m512;
+    type Later = ();
     const TILE_ROWS: usize = 8;
     const TILE_REGISTERS: usize = 3;
     const INNER: usize = 192;
@@ -263,7 +273,7 @@ impl Kernel for Avx512Bf16 {
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, (): &mut ()) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }

@@ -14,14 +14,16 @@ mod pack;
 mod tile;
 
 use super::elementwise::scale_by_slope;
-use super::gemm::{Finish, Left, MatMut, MatRef, Right, Start};
+use super::gemm::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start};
 use super::isa::{Fused, Level, level};
 use super::register::Register;
 use super::scratch::with_scratch;
 use crate::{Activation, Precision};
 use kernel::Kernel;
-use pack::{ACTIVE, STRIP, pack_columns, pack_rows, pack_strip, pack_turned_rows, strip_end};
-use tile::Tile;
+use pack::{
+    ACTIVE, LeftRows, STRIP, pack_columns, pack_rows, pack_strip, pack_turned_rows, strip_end,
+};
+use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 
 /// Rows of the left factor that are worked on together: they stay in the second-level cache.
 const ROWS: usize = 256;
@@ -63,11 +65,21 @@ pub(super) struct Product<'a> {
     n: usize,
     k: usize,
     left: Strided,
+    /// Which rows of the left factor.
+    left_rows: Option<&'a [u32]>,
     act: Activation,
     right: Strided,
     panels: Option<&'a [f32]>,
     start: Start<'a>,
     finish: Finish<'a>,
+    scatter: Option<(Scatter<'a>, Option<DotLanes<'a>>)>,
+}
+
+/// See [`DotsTile`]; the lanes are those of all rows of the product.
+#[derive(Clone, Copy)]
+struct DotLanes<'a> {
+    at: MatRef<'a>,
+    lanes: *mut f32,
 }
 
 /// The inner block that is being worked on.
@@ -114,22 +126,54 @@ impl<'a> Product<'a> {
             (_, Finish::Slope { at, .. }) => is_row_major(at),
             _ => true,
         };
-        if dst.col_stride() != 1 || dst.row_stride() < 0 || !extras {
+        let left_stride = Strided::of(left.values)?;
+        let reads_rows = left.rows.is_none() || left_stride.is_row_major();
+        if dst.col_stride() != 1 || dst.row_stride() < 0 || !extras || !reads_rows {
             return None;
         }
         Some(Product {
             dst: dst.as_ptr_mut(),
             dst_stride: dst.row_stride() as usize,
-            m: dst.nrows(),
+            m: left.num_rows(),
             n: dst.ncols(),
             k: left.values.ncols(),
-            left: Strided::of(left.values)?,
+            left: left_stride,
+            left_rows: left.rows,
             act: left.act,
             right: Strided::of(right.values())?,
             panels: right.panels(),
             start,
             finish,
+            scatter: None,
         })
+    }
+
+    /// The same, whose rows go where `scatter` says; calls `f` with it.
+    pub(super) fn scattering<R>(
+        dst: MatMut<'a>,
+        (left, right): (Left<'a>, &Right<'a>),
+        scatter: Scatter<'a>,
+        dots: Option<Dots<'_>>,
+        f: impl FnOnce(&Product<'_>) -> R,
+    ) -> Option<R> {
+        let mut product = Product::new(dst, Start::Output, left, right, Finish::None)?;
+        let Some(dots) = dots else {
+            product.scatter = Some((scatter, None));
+            return Some(f(&product));
+        };
+        if dots.at.col_stride() != 1 || dots.at.row_stride() < 0 {
+            return None;
+        }
+        Some(with_scratch(product.m * MOST_LANES, |lanes| {
+            lanes.fill(0.0);
+            let own = DotLanes { at: dots.at, lanes: lanes.as_mut_ptr() };
+            product.scatter = Some((scatter, Some(own)));
+            let result = f(&product);
+            for (sum, lanes) in dots.sums.iter_mut().zip(lanes.chunks(MOST_LANES)) {
+                *sum = lanes.iter().sum();
+            }
+            result
+        }))
     }
 
     /// Computes it.
@@ -158,7 +202,10 @@ impl<'a> Product<'a> {
     }
 
     fn packs_left<K: Kernel>(&self) -> bool {
-        K::CONVERTS || !self.left.is_row_major() || self.act != Activation::Identity
+        K::CONVERTS
+            || !self.left.is_row_major()
+            || self.left_rows.is_some()
+            || self.act != Activation::Identity
     }
 
     /// Whether panels are used by several blocks of rows, and so packed before the first.
@@ -175,6 +222,7 @@ impl<'a> Product<'a> {
         // j + width ≤ n (columns beyond n are zeros of the panel and not stored).
         unsafe {
             K::begin();
+            let mut later = K::Later::default();
             for k0 in (0..self.k).step_by(K::block_len(self.k)) {
                 let inner = Inner::of::<K>(k0, self.k);
                 if self.panels.is_none() && self.packs_all_panels() {
@@ -203,13 +251,15 @@ impl<'a> Product<'a> {
                         while j < end {
                             let width = K::panel_width(self.n - j);
                             let panel = strip.add((j - j0) * inner.lanes);
-                            self.panel_tiles::<K>(left, [i0, rows], [j, width], panel, inner);
+                            let tiles = ([i0, rows], [j, width]);
+                            self.panel_tiles::<K>((left, panel), tiles, inner, &mut later);
                             j += width;
                         }
                         j0 = end;
                     }
                 }
             }
+            K::finish(&mut later);
             K::end();
         }
     }
@@ -218,11 +268,10 @@ impl<'a> Product<'a> {
     #[inline(always)]
     unsafe fn panel_tiles<K: Kernel>(
         &self,
-        left: LeftBlock,
-        [i0, rows]: [usize; 2],
-        [j, width]: [usize; 2],
-        panel: *const f32,
+        (left, panel): (LeftBlock, *const f32),
+        ([i0, rows], [j, width]): ([usize; 2], [usize; 2]),
         inner: Inner,
+        later: &mut K::Later,
     ) {
         let columns = width.min(self.n - j);
         let (bias, residual, residual_stride, adds) = self.start_at(i0, j, inner);
@@ -230,7 +279,9 @@ impl<'a> Product<'a> {
             let height = K::TILE_ROWS.min(rows - i);
             // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.
             unsafe {
-                let dst = self.dst.add((i0 + i) * self.dst_stride + j);
+                let scatter = self.scatter_at::<K>(i0 + i, j);
+                let row = if scatter.is_some() { 0 } else { i0 + i };
+                let dst = self.dst.add(row * self.dst_stride + j);
                 let tile = Tile {
                     k: inner.lanes,
                     a: left.data.add(i * left.rows),
@@ -243,9 +294,11 @@ impl<'a> Product<'a> {
                     bias,
                     residual: residual.map(|r| r.add(i * residual_stride)),
                     residual_stride,
+                    scatter,
                 };
-                K::tile(&tile, height, width / K::Register::LANES);
+                K::tile(&tile, height, width / K::Register::LANES, later);
                 if let (Finish::Slope { act, at }, true) = (self.finish, inner.is_last) {
+                    K::finish(later);
                     for r in 0..height {
                         let row = at.as_ptr().add((i0 + i + r) * at.row_stride() as usize + j);
                         scale_by_slope::<Fused>(
@@ -280,6 +333,25 @@ impl<'a> Product<'a> {
         }
     }
 
+    /// Where the rows from `i` and the columns from `j` of a tile go.
+    #[inline(always)]
+    unsafe fn scatter_at<K: Kernel>(&self, i: usize, j: usize) -> Option<ScatterTile> {
+        let (scatter, dots) = self.scatter.as_ref()?;
+        // SAFETY: i < m and j < n; the lanes have room for the widest registers of all rows.
+        unsafe {
+            Some(ScatterTile {
+                rows: scatter.rows[i..].as_ptr(),
+                first: scatter.first,
+                gates: scatter.gates.map(|gates| gates[i..].as_ptr()),
+                dots: dots.map(|DotLanes { at, lanes }| DotsTile {
+                    at: at.as_ptr().add(j),
+                    stride: at.row_stride() as usize,
+                    lanes: lanes.add(i * MOST_LANES),
+                }),
+            })
+        }
+    }
+
     /// Rows i0.. of the left factor's inner block, packed if they have to be.
     #[inline(always)]
     unsafe fn left_block<K: Kernel>(
@@ -291,7 +363,8 @@ impl<'a> Product<'a> {
         let Strided { data, rows: row_stride, cols: col_stride } = self.left;
         // SAFETY: i0 < m and k0 < k; the scratch has room for the rows and for columns that are activated.
         unsafe {
-            let block = data.add(i0 * row_stride + inner.k0 * col_stride);
+            let first = if self.left_rows.is_some() { 0 } else { i0 };
+            let block = data.add(first * row_stride + inner.k0 * col_stride);
             if !self.packs_left::<K>() {
                 return LeftBlock { data: block, rows: row_stride };
             }
@@ -299,7 +372,9 @@ impl<'a> Product<'a> {
                 tiles.split_at_mut((self.m.min(ROWS) + SPARE_ROWS) * inner.lanes);
             let to = packed.as_mut_ptr();
             if self.left.is_row_major() {
-                pack_rows::<K>((block, row_stride, self.act), rows, inner, to);
+                let indices = self.left_rows.map(|indices| &indices[i0..i0 + rows]);
+                let from = LeftRows { data: block, stride: row_stride, indices };
+                pack_rows::<K>((from, self.act), rows, inner, to);
             } else {
                 let to = (active, to);
                 pack_turned_rows::<K>((block, col_stride, self.act), rows, inner, to);

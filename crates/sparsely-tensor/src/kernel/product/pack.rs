@@ -126,14 +126,23 @@ unsafe fn pack_transposed<K: Kernel>(
     }
 }
 
-/// `rows` rows of the left factor's inner block, of which the elements of a row are neighbours, as
-/// `[rows][lanes]`.
+/// Rows of an inner block of the left factor: neighbours in a row.
+pub(super) struct LeftRows<'a> {
+    /// The block's first element.
+    pub(super) data: *const f32,
+    /// Distance of rows.
+    pub(super) stride: usize,
+    /// Which rows, if not the first ones.
+    pub(super) indices: Option<&'a [u32]>,
+}
+
+/// `rows` rows of the left factor's inner block as `[rows][lanes]`.
 ///
 /// # Safety
-/// The instruction set of `K`; `from` is the block's first element, `to` has room for the rows.
+/// The instruction set of `K`; `from` has the rows, `to` has room for them.
 #[inline(always)]
 pub(super) unsafe fn pack_rows<K: Kernel>(
-    (from, stride, act): (*const f32, usize, Activation),
+    (from, act): (LeftRows<'_>, Activation),
     rows: usize,
     inner: Inner,
     to: *mut f32,
@@ -144,7 +153,8 @@ pub(super) unsafe fn pack_rows<K: Kernel>(
     // SAFETY: the rows have the inner block's elements.
     unsafe {
         for r in 0..rows {
-            let row = from.add(r * stride);
+            let index = from.indices.map_or(r, |indices| indices[r] as usize);
+            let row = from.data.add(index * from.stride);
             let to = to.add(r * inner.lanes);
             for first in (0..inner.lanes * K::DEPTH).step_by(STEP) {
                 let count = STEP.min(inner.len.saturating_sub(first));

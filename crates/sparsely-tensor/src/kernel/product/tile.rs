@@ -7,7 +7,11 @@ use super::kernel::Kernel;
 use crate::kernel::register::Register;
 use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
 
+/// Most lanes of a register.
+pub(super) const MOST_LANES: usize = 16;
+
 /// One tile of the result and what it is made from.
+#[derive(Clone, Copy)]
 pub(super) struct Tile {
     /// Lanes of the inner dimension.
     pub(super) k: usize,
@@ -25,6 +29,43 @@ pub(super) struct Tile {
     pub(super) bias: Option<*const f32>,
     pub(super) residual: Option<*const f32>,
     pub(super) residual_stride: usize,
+    pub(super) scatter: Option<ScatterTile>,
+}
+
+/// Where the rows of a tile go, if not one after the other.
+#[derive(Clone, Copy)]
+pub(super) struct ScatterTile {
+    /// One a row of the tile, in order.
+    pub(super) rows: *const u32,
+    /// The row that `dst` (and `at`) begins with.
+    pub(super) first: usize,
+    /// One a row of the tile.
+    pub(super) gates: Option<*const f32>,
+    pub(super) dots: Option<DotsTile>,
+}
+
+/// What the rows of a tile are multiplied with before their gates.
+#[derive(Clone, Copy)]
+pub(super) struct DotsTile {
+    pub(super) at: *const f32,
+    pub(super) stride: usize,
+    /// Sums of a register's lanes, [`MOST_LANES`] apart, for each row of the tile.
+    pub(super) lanes: *mut f32,
+}
+
+impl ScatterTile {
+    /// Row `r` of the tile, of what begins with `first`.
+    #[inline(always)]
+    unsafe fn row(&self, r: usize) -> usize {
+        // SAFETY: the tile has the row.
+        unsafe { *self.rows.add(r) as usize - self.first }
+    }
+
+    #[inline(always)]
+    unsafe fn gate(&self, r: usize) -> f32 {
+        // SAFETY: the tile has the row.
+        unsafe { self.gates.map_or(1.0, |gates| *gates.add(r)) }
+    }
 }
 
 impl Tile {
@@ -93,8 +134,9 @@ impl Tile {
     pub(super) fn fetch_result(&self, rows: usize, width: usize) {
         for r in 0..rows {
             for line in (0..width).step_by(16) {
-                // SAFETY: fetching touches nothing.
+                // SAFETY: the tile has the rows; fetching touches nothing.
                 unsafe {
+                    let r = self.scatter.map_or(r, |scatter| scatter.row(r));
                     let ahead = self.dst.wrapping_add(r * self.dst_stride + line);
                     _mm_prefetch::<_MM_HINT_ET0>(ahead.cast());
                 }
@@ -104,7 +146,11 @@ impl Tile {
 
     /// Whether the sums alone are the result, in whole registers.
     pub(super) fn is_plain(&self, columns: usize) -> bool {
-        self.columns == columns && !self.adds && self.bias.is_none() && self.residual.is_none()
+        self.columns == columns
+            && !self.adds
+            && self.bias.is_none()
+            && self.residual.is_none()
+            && self.scatter.is_none()
     }
 
     /// Adds to row `r` of the sums what the tile starts from, and stores it.
@@ -117,6 +163,9 @@ impl Tile {
         unsafe {
             if self.columns < V::LANES * W {
                 return self.finish_some(r, acc);
+            }
+            if let Some(scatter) = &self.scatter {
+                return self.scatter_row(scatter, r, acc);
             }
             // Known indices: otherwise the sums would go through memory.
             let dst = self.dst.add(r * self.dst_stride);
@@ -142,6 +191,35 @@ impl Tile {
         }
     }
 
+    /// Adds row `r` of the sums, times its gate, to the row where it goes.
+    #[inline(always)]
+    unsafe fn scatter_row<V: Register, const W: usize>(
+        &self,
+        scatter: &ScatterTile,
+        r: usize,
+        acc: [V; W],
+    ) {
+        // SAFETY: by contract of `compute`.
+        unsafe {
+            let row = scatter.row(r);
+            if let Some(dots) = &scatter.dots {
+                let (at, lanes) =
+                    (dots.at.add(row * dots.stride), dots.lanes.add(r * MOST_LANES));
+                let mut sums = V::load(lanes);
+                for w in 0..W {
+                    sums = acc[w].fma(V::load(at.add(V::LANES * w)), sums);
+                }
+                sums.store(lanes);
+            }
+            let gate = V::splat(&scatter.gate(r));
+            let dst = self.dst.add(row * self.dst_stride);
+            for w in 0..W {
+                let dst = dst.add(V::LANES * w);
+                acc[w].fma(gate, V::load(dst)).store(dst);
+            }
+        }
+    }
+
     /// [`Tile::finish`], element by element, for panels that the result does not fill.
     #[inline(always)]
     unsafe fn finish_some<V: Register, const W: usize>(&self, r: usize, acc: [V; W]) {
@@ -150,6 +228,17 @@ impl Tile {
         unsafe {
             for (w, acc) in acc.into_iter().enumerate() {
                 acc.store(row.as_mut_ptr().add(V::LANES * w));
+            }
+            if let Some(scatter) = &self.scatter {
+                let to = scatter.row(r);
+                for (c, sum) in row.iter().enumerate().take(self.columns) {
+                    if let Some(dots) = &scatter.dots {
+                        *dots.lanes.add(r * MOST_LANES) += *sum * *dots.at.add(to * dots.stride + c);
+                    }
+                    let dst = self.dst.add(to * self.dst_stride + c);
+                    *dst = sum.mul_add(scatter.gate(r), *dst);
+                }
+                return;
             }
             for (c, sum) in row.iter().enumerate().take(self.columns) {
                 let mut sum = *sum;
