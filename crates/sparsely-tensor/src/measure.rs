@@ -6,7 +6,7 @@ use crate::kernel::peak::multiply_adds;
 use crate::kernel::reduce;
 use crate::ops::linear_forward;
 use crate::tape::Write;
-use crate::{Activation, Pool, Precision};
+use crate::{Pool, Precision};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
@@ -96,7 +96,7 @@ pub fn product_seconds(
             Form::Forward => linear_forward(c, a, &right(mat(b, k, n))),
             Form::InputGradient => linear_forward(c, a, &right(mat(b, n, k).transpose())),
             Form::WeightGradient => {
-                add_outer(c, Activation::Identity, mat(a, k, m), right(mat(b, k, n)));
+                add_outer(c, mat(a, k, m).into(), right(mat(b, k, n)));
             }
             Form::Many(_) => {
                 let factors = a.par_chunks(m * k).zip(b.par_chunks(k * n));

@@ -30,6 +30,15 @@ simd! {
 }
 
 simd! {
+    /// `y = a·x`.
+    pub(crate) fn scaled_copy<I>(y: &mut [f32], a: f32, x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = a * *x;
+        }
+    }
+}
+
+simd! {
     /// `y *= a`.
     pub(crate) fn scale<I>(y: &mut [f32], a: f32) {
         for y in y {

@@ -23,7 +23,8 @@ const TOGETHER: usize = 4;
 
 /// Whether this is how to compute a product of `m` rows with `right`.
 pub(super) fn fits(m: usize, right: &Right<'_>) -> bool {
-    let is_as_it_lies = right.precision() == Precision::F32 && right.panels().is_none();
+    let is_as_it_lies = right.panels().is_none() && right.rows().is_none();
+    let is_as_it_lies = is_as_it_lies && right.precision() == Precision::F32;
     m <= FEW && is_as_it_lies && right.values().col_stride() == 1
 }
 
@@ -86,18 +87,14 @@ pub(super) fn scatter(
 }
 
 /// Calls `f` with the sums of each block of the inner dimension, `[blocks, m, n]`.
-fn with_sums(
-    (left, right): (Left<'_>, MatRef<'_>),
-    block: usize,
-    f: impl FnOnce(&mut [f32]),
-) {
-    let (m, k, n) = (left.num_rows(), left.values.ncols(), right.ncols());
+fn with_sums((left, right): (Left<'_>, MatRef<'_>), block: usize, f: impl FnOnce(&mut [f32])) {
+    let (m, k, n) = (left.num_rows(), left.num_inner(), right.ncols());
     with_scratch(m * (2 * k + k.div_ceil(block) * n), |scratch| {
         let (x, rest) = scratch.split_at_mut(m * k);
         let (raw, sums) = rest.split_at_mut(m * k);
         for (i, raw) in raw.chunks_mut(k).enumerate() {
             for (p, raw) in raw.iter_mut().enumerate() {
-                *raw = left.values[(left.row(i), p)];
+                *raw = left.value([i, p]);
             }
         }
         activate(left.act, raw, x);

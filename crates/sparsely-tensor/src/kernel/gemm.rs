@@ -58,18 +58,21 @@ pub(crate) fn mat_mut(values: &mut [f32], rows: usize, cols: usize) -> MatMut<'_
 pub(crate) struct Left<'a> {
     pub(crate) values: MatRef<'a>,
     pub(crate) act: Activation,
-    pub(crate) rows: Option<&'a [u32]>,
+    /// Which rows.
+    pub(super) rows: Option<&'a [u32]>,
+    /// Which columns: the inner dimension of the product.
+    pub(super) inner: Option<&'a [u32]>,
 }
 
 impl<'a> Left<'a> {
     /// act(values), all rows.
     pub(crate) fn active(values: MatRef<'a>, act: Activation) -> Left<'a> {
-        Left { values, act, rows: None }
+        Left { values, act, rows: None, inner: None }
     }
 
     /// Some rows of `values`, in their order.
     pub(crate) fn of_rows(values: MatRef<'a>, rows: &'a [u32]) -> Left<'a> {
-        Left { values, act: Activation::Identity, rows: Some(rows) }
+        Left { rows: Some(rows), ..values.into() }
     }
 
     /// How many rows.
@@ -77,25 +80,58 @@ impl<'a> Left<'a> {
         self.rows.map_or(self.values.nrows(), <[u32]>::len)
     }
 
-    fn split_at_row(self, cut: usize) -> (Left<'a>, Left<'a>) {
-        if let Some((r0, r1)) = self.rows.map(|rows| rows.split_at(cut)) {
-            return (Left { rows: Some(r0), ..self }, Left { rows: Some(r1), ..self });
+    /// How many elements a row has.
+    pub(super) fn num_inner(&self) -> usize {
+        self.inner.map_or(self.values.ncols(), <[u32]>::len)
+    }
+
+    fn transpose(self) -> Left<'a> {
+        let values = self.values.transpose();
+        Left { values, act: self.act, rows: self.inner, inner: self.rows }
+    }
+
+    /// Some rows and some of the inner dimension: each a first one and a number.
+    fn part(self, [row, rows]: [usize; 2], [first, inner]: [usize; 2]) -> Left<'a> {
+        let named =
+            |names: Option<&'a [u32]>, first, count| names.map(|n| &n[first..first + count]);
+        let place = |names: Option<&[u32]>, first, count, all| match names {
+            Some(_) => (0, all),
+            None => (first, count),
+        };
+        let (row0, num_rows) = place(self.rows, row, rows, self.values.nrows());
+        let (col0, num_cols) = place(self.inner, first, inner, self.values.ncols());
+        Left {
+            values: self.values.submatrix(row0, col0, num_rows, num_cols),
+            act: self.act,
+            rows: named(self.rows, row, rows),
+            inner: named(self.inner, first, inner),
         }
-        let (a0, a1) = self.values.split_at_row(cut);
-        (Left { values: a0, ..self }, Left { values: a1, ..self })
+    }
+
+    fn split_at_row(self, cut: usize) -> (Left<'a>, Left<'a>) {
+        let (rows, inner) = (self.num_rows(), [0, self.num_inner()]);
+        (self.part([0, cut], inner), self.part([cut, rows - cut], inner))
     }
 
     /// # Panics
-    /// If a row is named that does not exist.
-    fn check_rows(&self) {
-        let exist = |row: &u32| (*row as usize) < self.values.nrows();
-        assert!(self.rows.is_none_or(|rows| rows.iter().all(exist)), "rows that exist");
+    /// If a row or column is named that does not exist.
+    fn check_names(&self) {
+        check_names(self.rows, self.values.nrows());
+        check_names(self.inner, self.values.ncols());
     }
 
-    /// Where row `i` lies.
-    pub(super) fn row(&self, i: usize) -> usize {
-        self.rows.map_or(i, |rows| rows[i] as usize)
+    /// The value, before its activation, in row `i` and place `p` of the inner dimension.
+    pub(super) fn value(&self, [i, p]: [usize; 2]) -> f32 {
+        let place = |names: Option<&[u32]>, i: usize| names.map_or(i, |names| names[i] as usize);
+        self.values[(place(self.rows, i), place(self.inner, p))]
     }
+}
+
+/// # Panics
+/// If a name is not below `count`.
+fn check_names(names: Option<&[u32]>, count: usize) {
+    let exists = |name: &u32| (*name as usize) < count;
+    assert!(names.is_none_or(|names| names.iter().all(exists)), "names of what exists");
 }
 
 impl<'a> From<MatRef<'a>> for Left<'a> {
@@ -108,6 +144,8 @@ impl<'a> From<MatRef<'a>> for Left<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Right<'a> {
     values: MatRef<'a>,
+    /// Which rows.
+    rows: Option<&'a [u32]>,
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     panels: Option<&'a [f32]>,
     precision: Precision,
@@ -116,7 +154,31 @@ pub(crate) struct Right<'a> {
 impl<'a> Right<'a> {
     /// As it lies.
     pub(crate) fn new(values: MatRef<'a>, precision: Precision) -> Right<'a> {
-        Right { values, panels: None, precision }
+        Right { values, rows: None, panels: None, precision }
+    }
+
+    /// Some rows of `values`, in their order.
+    pub(crate) fn of_rows(values: MatRef<'a>, rows: &'a [u32], precision: Precision) -> Right<'a> {
+        check_names(Some(rows), values.nrows());
+        Right { rows: Some(rows), ..Right::new(values, precision) }
+    }
+
+    /// The extents `[K, N]`.
+    pub(crate) fn extents(&self) -> [usize; 2] {
+        [self.rows.map_or(self.values.nrows(), <[u32]>::len), self.values.ncols()]
+    }
+
+    /// Which rows, if not all.
+    pub(super) fn rows(&self) -> Option<&'a [u32]> {
+        self.rows
+    }
+
+    /// Some of the rows, as they lie.
+    fn subrows(&self, first: usize, count: usize) -> Right<'a> {
+        match self.rows {
+            Some(rows) => Right { rows: Some(&rows[first..first + count]), panels: None, ..*self },
+            None => Right::new(self.values.subrows(first, count), self.precision),
+        }
     }
 
     /// With what [`pack`] made of it for the same precision.
@@ -141,7 +203,7 @@ impl<'a> Right<'a> {
 
     /// Some of the columns, as they lie.
     pub(crate) fn subcols(&self, first: usize, count: usize) -> Right<'a> {
-        Right::new(self.values.subcols(first, count), self.precision)
+        Right { values: self.values.subcols(first, count), panels: None, ..*self }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -160,7 +222,7 @@ pub(crate) fn packed_len(precision: Precision, [k, n]: [usize; 2]) -> Option<usi
 /// Packs `right` into [`packed_len`] elements, on all threads; false if products take it as it lies.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn pack(right: &Right<'_>, panels: &mut [f32]) -> bool {
-    product::entries(right.precision).is_some_and(|entries| (entries.pack)(right.values, panels))
+    product::entries(right.precision).is_some_and(|entries| (entries.pack)(right, panels))
 }
 
 /// None: the portable product packs for itself.
@@ -189,8 +251,7 @@ pub(crate) fn kernel_name(precision: Precision) -> &'static str {
 
 /// Calls `f` with `right` packed, on all threads, once for all products of `f`.
 pub(crate) fn with_packed<R>(right: &Right<'_>, f: impl FnOnce(&Right<'_>) -> R) -> R {
-    let extents = [right.values.nrows(), right.values.ncols()];
-    let Some(len) = packed_len(right.precision, extents) else {
+    let Some(len) = packed_len(right.precision, right.extents()) else {
         return f(right);
     };
     with_scratch(len, |panels| {
@@ -207,10 +268,7 @@ pub(crate) fn with_all_packed<R>(
 ) -> R {
     let len = |(group, right): (usize, &Option<Right<'_>>)| {
         let right = right.filter(|right| packs(group) && !right.is_packed());
-        right.map_or(0, |right| {
-            let extents = [right.values.nrows(), right.values.ncols()];
-            packed_len(right.precision, extents).unwrap_or(0)
-        })
+        right.map_or(0, |right| packed_len(right.precision, right.extents()).unwrap_or(0))
     };
     let lens: Vec<usize> = rights.iter().enumerate().map(len).collect();
     with_scratch(lens.iter().sum(), |mut panels| {
@@ -303,10 +361,10 @@ pub(crate) fn product(
     right: &Right<'_>,
     finish: Finish<'_>,
 ) {
-    let (a, b) = (left.values, right.values);
-    let extents = [dst.nrows(), a.ncols(), dst.ncols()];
-    assert_eq!([left.num_rows(), b.nrows(), b.ncols()], extents, "factors that fit the product");
-    left.check_rows();
+    let extents = [dst.nrows(), left.num_inner(), dst.ncols()];
+    let [k, n] = right.extents();
+    assert_eq!([left.num_rows(), k, n], extents, "factors that fit the product");
+    left.check_names();
     if let Start::Terms { bias, residual } = start {
         assert!(bias.is_none_or(|bias| bias.len() == dst.ncols()), "a bias for each column");
         assert!(residual.is_none_or(|r| r.shape() == dst.shape()), "a residual of its shape");
@@ -319,16 +377,16 @@ pub(crate) fn product(
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if a.ncols() > 0
+    if k > 0
         && let Some(entries) = product::entries(right.precision)
     {
         if few_rows::fits(dst.nrows(), right) {
-            let block = (entries.block_len)(a.ncols());
-            return few_rows::compute(dst, start, left, b, (block, finish));
+            let block = (entries.block_len)(k);
+            return few_rows::compute(dst, start, left, right.values, (block, finish));
         }
         if let Some(product) = product::Product::new(dst.rb_mut(), start, left, right, finish) {
             let panels = right.panels.map_or(0, <[f32]>::len);
-            let packed_len = (entries.packed_len)(a.ncols(), b.ncols());
+            let packed_len = (entries.packed_len)(k, n);
             assert!(right.panels.is_none() || panels == packed_len, "panels of the right factor");
             // SAFETY: the entries are those of this processor, and the extents were compared above.
             return unsafe { (entries.run)(&product) };
@@ -345,17 +403,19 @@ pub(crate) fn product_scatter(
     scatter: Scatter<'_>,
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dots: Option<Dots<'_>>,
 ) {
-    let (m, k, n) = (left.num_rows(), left.values.ncols(), dst.ncols());
-    let b = right.values;
-    assert_eq!([scatter.rows.len(), b.nrows(), b.ncols()], [m, k, n], "factors that fit");
+    let (m, k, n) = (left.num_rows(), left.num_inner(), dst.ncols());
+    assert_eq!((scatter.rows.len(), right.extents()), (m, [k, n]), "factors that fit");
     assert!(scatter.gates.is_none_or(|gates| gates.len() == m), "a gate for each row");
     let goes_to = scatter.first..scatter.first + dst.nrows();
     let is_inside = |row: &u32| goes_to.contains(&(*row as usize));
     assert!(scatter.rows.iter().all(is_inside), "rows of the output");
     if let Some(dots) = &dots {
-        assert!(dots.at.shape() == dst.shape() && dots.sums.len() == m, "dots of the output's shape");
+        assert!(
+            dots.at.shape() == dst.shape() && dots.sums.len() == m,
+            "dots of the output's shape"
+        );
     }
-    left.check_rows();
+    left.check_names();
     super::count::add_macs(m * k * n);
     if m == 0 || n == 0 {
         return;
@@ -366,7 +426,7 @@ pub(crate) fn product_scatter(
     {
         if few_rows::fits(m, right) {
             let block = (entries.block_len)(k);
-            return few_rows::scatter(dst, (left, b), block, scatter, dots);
+            return few_rows::scatter(dst, (left, right.values), block, scatter, dots);
         }
         // SAFETY: the entries are those of this processor, and the extents were compared above.
         let run = |product: &product::Product<'_>| unsafe { (entries.run)(product) };
@@ -408,18 +468,29 @@ fn portable(
     right: &Right<'_>,
     finish: Finish<'_>,
 ) {
-    let (m, k, b) = (left.num_rows(), left.values.ncols(), right.values);
-    if left.rows.is_some() {
+    let (m, k) = (left.num_rows(), left.num_inner());
+    if left.rows.is_some() || left.inner.is_some() {
         return with_scratch(m * k, |rows| {
             for (i, row) in rows.chunks_mut(k.max(1)).enumerate() {
                 for (p, x) in row.iter_mut().enumerate() {
-                    *x = left.values[(left.row(i), p)];
+                    *x = left.value([i, p]);
                 }
             }
             let left = Left::active(mat(rows, m, k), left.act);
             portable(dst, start, left, right, finish);
         });
     }
+    if let Some(names) = right.rows {
+        return with_scratch(names.len() * dst.ncols(), |rows| {
+            let mut named = mat_mut(rows, names.len(), dst.ncols());
+            for (p, name) in names.iter().enumerate() {
+                named.rb_mut().row_mut(p).copy_from(right.values.row(*name as usize));
+            }
+            let right = Right::new(mat(rows, names.len(), dst.ncols()), right.precision);
+            portable(dst, start, left, &right, finish);
+        });
+    }
+    let b = right.values;
     if left.act != Activation::Identity {
         return with_scratch(m * k, |u| {
             let mut values = mat_mut(u, m, k);
@@ -539,22 +610,20 @@ impl<'a> Start<'a> {
     }
 }
 
-/// `dst += act(a)ᵀ·b` on all threads, for the long inner dimension of a weight gradient: a
-/// `[k, m]`, b `[k, n]`.
+/// `dst += aᵀ·b` on all threads, for the long inner dimension of a weight gradient: a `[k, m]`, b `[k, n]`.
 ///
 /// Each element of a factor is packed once. Many rows are cut into strands with a partial sum each,
 /// which are added in order; otherwise the output is cut into blocks of rows.
-pub(crate) fn add_outer(dst: &mut [f32], act: Activation, a: MatRef<'_>, b: Right<'_>) {
-    let (k, m, n) = (a.nrows(), a.ncols(), b.values.ncols());
+pub(crate) fn add_outer(dst: &mut [f32], a: Left<'_>, b: Right<'_>) {
+    let (k, m, n) = (a.num_rows(), a.num_inner(), b.values.ncols());
     let strands = if m * n > MAX_PART { 1 } else { (k / STRAND).clamp(1, MAX_STRANDS) };
-    let left = |values| Left::active(values, act);
     let a_t = a.transpose();
     if strands == 1 {
         let rows = m.div_ceil(OUTER_BLOCKS).next_multiple_of(OUTER_ROWS).min(ROW_BLOCK);
         return with_packed(&b, |b| {
             dst.par_chunks_mut((rows * n).max(1)).enumerate().for_each(|(block, dst)| {
                 let count = dst.len() / n;
-                let left = left(a_t.subrows(block * rows, count));
+                let left = a_t.part([block * rows, count], [0, k]);
                 product(mat_mut(dst, count, n), Start::Output, left, b, Finish::None);
             });
         });
@@ -564,8 +633,8 @@ pub(crate) fn add_outer(dst: &mut [f32], act: Activation, a: MatRef<'_>, b: Righ
         parts.par_chunks_mut(m * n).enumerate().for_each(|(s, part)| {
             let first = s * strand;
             let rows = strand.min(k - first);
-            let left = left(a_t.subcols(first, rows));
-            let right = Right::new(b.values.subrows(first, rows), b.precision);
+            let left = a_t.part([0, m], [first, rows]);
+            let right = b.subrows(first, rows);
             product(mat_mut(part, m, n), Start::Zero, left, &right, Finish::None);
         });
         add_parts(dst, parts);

@@ -1,7 +1,7 @@
 //! Logits by direction: rows against columns of unit length (Soft MoE, arXiv 2308.00951, section 2.1).
 
 use super::column_sum::add_row_blocks;
-use crate::kernel::elementwise::{Activation, axpy, dot, scale as scale_slice};
+use crate::kernel::elementwise::{axpy, dot, scale as scale_slice};
 use crate::kernel::gemm::{Right, Start, add_outer, gemm_by_rows, mat, mat_mut};
 use crate::slab::Param;
 use crate::tape::Var;
@@ -67,7 +67,7 @@ impl<'t> Var<'t> {
             d_mu.as_f32_mut().fill(0.0);
             let (x, dy) = (mat(x_values, t, d), mat(dy.as_f32(), t, n));
             let dy = Right::new(dy, Precision::F32);
-            add_outer(d_mu.as_f32_mut(), Activation::Identity, x, dy);
+            add_outer(d_mu.as_f32_mut(), x.into(), dy);
             let along = column_dots(backward.params.view(&mu), d_mu.as_f32(), n);
             backward.param_grad(&scale)[0] +=
                 along.iter().map(|a| f64::from(*a)).sum::<f64>() as f32;

@@ -7,7 +7,7 @@
 use super::linear::{Saved, panel_rows, row_block};
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
-    Activation, activate, activate_backward, add_slice, axpy, dot, scale,
+    Activation, activate, activate_backward, add_slice, axpy, dot, scale, scaled_copy,
 };
 use crate::kernel::gemm::{
     Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product,
@@ -162,13 +162,6 @@ fn cut(blocks: Vec<Block>, mut values: &mut [f32], width: usize) -> Vec<(Block, 
     parts
 }
 
-/// Copies the rows of some entries of `x` side by side.
-fn gather(x: &[f32], rows: &[u32], width: usize, out: &mut [f32]) {
-    for (row, out) in rows.iter().zip(out.chunks_mut(width)) {
-        out.copy_from_slice(&x[*row as usize * width..][..width]);
-    }
-}
-
 /// Stacked weights `[E, I, O]`, with biases `[E, O]` or without.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupedWeights {
@@ -224,12 +217,9 @@ impl<'t> Var<'t> {
             |(block, z)| {
                 let rows = &groups.rows[block.entries.clone()];
                 let start = weights.start(params, block.group, o);
-                with_scratch(rows.len() * i, |gathered| {
-                    gather(x, rows, i, gathered);
-                    let w = kernels[block.group].as_ref().expect("of each group with rows");
-                    let gathered = mat(gathered, rows.len(), i).into();
-                    product(mat_mut(z, rows.len(), o), start, gathered, w, Finish::None);
-                });
+                let w = kernels[block.group].as_ref().expect("of each group with rows");
+                let left = Left::of_rows(mat(x, groups.num_rows(), i), rows);
+                product(mat_mut(z, rows.len(), o), start, left, w, Finish::None);
             },
         );
 
@@ -412,12 +402,9 @@ fn gather_backward_weights(
         let Range { start, end } = groups.group(group);
         for first in (start..end).step_by(CHUNK) {
             let rows = &groups.rows[first..(first + CHUNK).min(end)];
-            with_scratch(rows.len() * i, |gathered| {
-                gather(x, rows, i, gathered);
-                let x = mat(gathered, rows.len(), i);
-                let dz = Right::new(mat(&dz[first * o..], rows.len(), o), precision);
-                add_outer(dw, Activation::Identity, x, dz);
-            });
+            let x = Left::of_rows(mat(x, groups.num_rows(), i), rows);
+            let dz = Right::new(mat(&dz[first * o..], rows.len(), o), precision);
+            add_outer(dw, x, dz);
         }
     });
 }
@@ -445,15 +432,15 @@ fn scatter_backward_rows(
         let rows = &groups.rows[block.entries.clone()];
         let w = &w[block.group * i * o..];
         let b = b.map(|b| &b[block.group * o..][..o]);
-        with_scratch(rows.len() * o + i, |scratch| {
-            let (dy_n, u) = scratch.split_at_mut(rows.len() * o);
-            gather(dy, rows, o, dy_n);
+        with_scratch(i, |u| {
             let w_t = Right::new(mat(w, i, o).transpose(), saved.precision);
-            gemm(mat_mut(dz, rows.len(), i), Write::Replace, mat(dy_n, rows.len(), o), w_t);
+            let left = Left::of_rows(mat(dy, groups.num_rows(), o), rows);
+            product(mat_mut(dz, rows.len(), i), Start::Zero, left, &w_t, Finish::None);
             for (r, n) in block.entries.enumerate() {
                 let (z, du) = (&z[n * i..][..i], &mut dz[r * i..][..i]);
+                let dy = &dy[rows[r] as usize * o..][..o];
                 activate(act, z, u);
-                dg[r] = dot(u, du) + b.map_or(0.0, |b| dot(b, &dy_n[r * o..][..o]));
+                dg[r] = dot(u, du) + b.map_or(0.0, |b| dot(b, dy));
                 activate_backward(act, z, du);
                 scale(du, gates[n]);
             }
@@ -478,24 +465,20 @@ fn scatter_backward_weights(
         let Range { start, end } = saved.groups.group(group);
         for first in (start..end).step_by(CHUNK) {
             let rows = &saved.groups.rows[first..(first + CHUNK).min(end)];
-            with_scratch(rows.len() * (width + o), |scratch| {
-                let (u, dy_n) = scratch.split_at_mut(rows.len() * width);
+            with_scratch(rows.len() * o, |dy_n| {
                 gather_scaled(dy, rows, &gates[first..], dy_n, o);
-                for (r, u) in u.chunks_mut(width).enumerate() {
-                    activate(saved.act, &z[(first + r) * i + first_col..][..width], u);
-                }
-                let u_t = mat(u, rows.len(), width).transpose();
+                let z = mat(&z[first * i..], rows.len(), i).subcols(first_col, width);
+                let u_t = Left::active(z.transpose(), saved.act);
                 let dy_n = Right::new(mat(dy_n, rows.len(), o), saved.precision);
-                gemm(mat_mut(dw, width, o), Write::Add, u_t, dy_n);
+                product(mat_mut(dw, width, o), Start::Output, u_t, &dy_n, Finish::None);
             });
         }
     });
 }
 
 fn gather_scaled(x: &[f32], rows: &[u32], factors: &[f32], out: &mut [f32], width: usize) {
-    out.fill(0.0);
     for ((row, factor), out) in rows.iter().zip(factors).zip(out.chunks_mut(width)) {
-        axpy(out, *factor, &x[*row as usize * width..][..width]);
+        scaled_copy(out, *factor, &x[*row as usize * width..][..width]);
     }
 }
 

@@ -81,7 +81,7 @@ impl<'t> Var<'t> {
             let w_t = Right::new(w_t, precision);
             backward_input(backward, &x, act, &w_t, dy.as_f32(), [rows, i, o]);
             let (x, dy_ro) = (mat(x.value.as_f32(), rows, i), mat(dy.as_f32(), rows, o));
-            add_outer(backward.param_grad(&w), act, x, Right::new(dy_ro, precision));
+            add_outer(backward.param_grad(&w), Left::active(x, act), Right::new(dy_ro, precision));
             if let Some(b) = b {
                 add_column_sums(backward.param_grad(&b), dy.as_f32());
             }

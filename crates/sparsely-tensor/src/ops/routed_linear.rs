@@ -4,9 +4,8 @@
 //! No row is held for a pair: a task owns rows of the output, visits the groups in order, and adds each
 //! product as it comes. The way back is the same product with the weights transposed.
 
-use crate::Activation;
 use crate::kernel::count::add_macs;
-use crate::kernel::elementwise::{add_slice, axpy};
+use crate::kernel::elementwise::{add_slice, scaled_copy};
 use crate::kernel::gemm::{
     Dots, Left, MatMut, MatRef, Right, Scatter, add_outer, half, mat, mat_mut, product_scatter,
     with_all_packed,
@@ -26,8 +25,8 @@ const PAIRS: usize = 256;
 const COLUMNS: usize = 128;
 /// Pieces of an output that are enough for the threads.
 const PIECES: usize = 8;
-/// Pairs that a weight gradient gathers at a time.
-const CHUNK: usize = 512;
+/// Pairs that a weight gradient takes at a time.
+const CHUNK: usize = 1024;
 
 /// Which rows of an input go through which group's weights to which rows of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,11 +130,15 @@ impl<'t> Var<'t> {
         let kernels = kernels(tape, w, routes)?;
         let x = mat(self.values(), routes.num_from, i);
         let gate_values = gates.map(Var::values);
-        with_all_packed(kernels, |group| routes.group(group).len() > PAIRS, |weights| {
-            let way = routes.there();
-            let products = Products { way, weights, gates: gate_values, x, at: None };
-            products.add_to(mat_mut(y.as_f32_mut(), routes.num_to, o), write);
-        });
+        with_all_packed(
+            kernels,
+            |group| routes.group(group).len() > PAIRS,
+            |weights| {
+                let way = routes.there();
+                let products = Products { way, weights, gates: gate_values, x, at: None };
+                products.add_to(mat_mut(y.as_f32_mut(), routes.num_to, o), write);
+            },
+        );
 
         let out = tape.grad_id();
         let residual = residual.and_then(|r| r.grad);
@@ -152,16 +155,21 @@ impl<'t> Var<'t> {
                     (!routes.group(group).is_empty()).then(|| Right::new(w, precision))
                 };
                 let kernels = (0..routes.num_groups()).map(transposed).collect();
-                let met = with_all_packed(kernels, |group| routes.group(group).len() > PAIRS, |weights| {
-                    let products = Products {
-                        way: routes.back(),
-                        weights,
-                        gates: gate_values,
-                        x: mat(dy.as_f32(), routes.num_to, o),
-                        at: needs_gates.then(|| mat(x.value.as_f32(), routes.num_from, i)),
-                    };
-                    products.add_to(mat_mut(dx.as_f32_mut(), routes.num_from, i), Write::Replace)
-                });
+                let met = with_all_packed(
+                    kernels,
+                    |group| routes.group(group).len() > PAIRS,
+                    |weights| {
+                        let products = Products {
+                            way: routes.back(),
+                            weights,
+                            gates: gate_values,
+                            x: mat(dy.as_f32(), routes.num_to, o),
+                            at: needs_gates.then(|| mat(x.value.as_f32(), routes.num_from, i)),
+                        };
+                        products
+                            .add_to(mat_mut(dx.as_f32_mut(), routes.num_from, i), Write::Replace)
+                    },
+                );
                 backward.give(x.grad, dx);
                 if let (Some(gates), true) = (&gates, needs_gates) {
                     let mut dg = backward.pool.take(DType::F32, n);
@@ -286,10 +294,9 @@ impl Products<'_, '_> {
                 gates: self.gates.map(|gates| &gates[pairs.clone()]),
             };
             let mut sums = vec![0.0; if self.at.is_some() { pairs.len() } else { 0 }];
-            let dots = self.at.map(|at| Dots {
-                at: at.submatrix(row, column, rows, columns),
-                sums: &mut sums,
-            });
+            let dots = self
+                .at
+                .map(|at| Dots { at: at.submatrix(row, column, rows, columns), sums: &mut sums });
             let left = Left::of_rows(self.x, &self.way.from[pairs.clone()]);
             product_scatter(y.rb_mut(), (left, &right), scatter, dots);
             if self.at.is_some() {
@@ -300,7 +307,15 @@ impl Products<'_, '_> {
     }
 }
 
-/// dW_g += Σ_n x_{from(n)}ᵀ (g_n · dy_{to(n)}).
+/// Rows of `x` that are named, each times its gate.
+fn scale_rows((x, rows): (MatRef<'_>, &[u32]), gates: &[f32], out: &mut [f32]) {
+    for ((row, gate), out) in rows.iter().zip(gates).zip(out.chunks_mut(x.ncols())) {
+        let row = x.row(*row as usize).try_as_row_major().expect("contiguous");
+        scaled_copy(out, *gate, row.as_slice());
+    }
+}
+
+/// dW_g += Σ_n x_{from(n)}ᵀ (g_n · dy_{to(n)}), the gate with the narrower of the two.
 fn add_weight_gradients(
     dw: &mut [f32],
     (routes, precision): (&Routes, Precision),
@@ -312,18 +327,21 @@ fn add_weight_gradients(
         let own = routes.group(group);
         for first in own.clone().step_by(CHUNK) {
             let pairs = first..(first + CHUNK).min(own.end);
-            with_scratch(pairs.len() * (i + o), |scratch| {
-                let (x_n, dy_n) = scratch.split_at_mut(pairs.len() * i);
-                for ((pair, x_n), dy_n) in
-                    pairs.clone().zip(x_n.chunks_mut(i)).zip(dy_n.chunks_mut(o))
-                {
-                    let (from, to) = (routes.from[pair] as usize, routes.to[pair] as usize);
-                    x_n.copy_from_slice(&x[from * i..][..i]);
-                    dy_n.fill(0.0);
-                    axpy(dy_n, gates.map_or(1.0, |g| g[pair]), &dy[to * o..][..o]);
+            let (from, to) = (&routes.from[pairs.clone()], &routes.to[pairs.clone()]);
+            let (x, dy) = (mat(x, routes.num_from, i), mat(dy, routes.num_to, o));
+            let (left, right) = (Left::of_rows(x, from), Right::of_rows(dy, to, precision));
+            let Some(gates) = gates.map(|gates| &gates[pairs.clone()]) else {
+                add_outer(dw, left, right);
+                continue;
+            };
+            with_scratch(pairs.len() * i.min(o), |scaled| {
+                if i < o {
+                    scale_rows((x, from), gates, scaled);
+                    add_outer(dw, mat(scaled, pairs.len(), i).into(), right);
+                } else {
+                    scale_rows((dy, to), gates, scaled);
+                    add_outer(dw, left, Right::new(mat(scaled, pairs.len(), o), precision));
                 }
-                let (x_n, dy_n) = (mat(x_n, pairs.len(), i), mat(dy_n, pairs.len(), o));
-                add_outer(dw, Activation::Identity, x_n, Right::new(dy_n, precision));
             });
         }
     });

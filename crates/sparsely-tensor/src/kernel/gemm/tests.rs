@@ -88,7 +88,7 @@ fn row_blocks_and_strands_cover_the_product() {
         };
         let a_t: Vec<f32> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
         let outer = |c: &mut [f32]| {
-            add_outer(c, Activation::Identity, mat(&a_t, k, m), right);
+            add_outer(c, mat(&a_t, k, m).into(), right);
         };
         for run in [&by_rows as &dyn Fn(&mut [f32]), &outer] {
             let mut c = vec![1.0; m * n];
@@ -203,8 +203,7 @@ fn every_product_agrees_with_the_plain_loop() {
 }
 
 /// A product whose rows are named and go where they are told, by one implementation.
-type Scattering =
-    Box<dyn Fn(MatMut<'_>, (Left<'_>, &Right<'_>), Scatter<'_>, Option<Dots<'_>>)>;
+type Scattering = Box<dyn Fn(MatMut<'_>, (Left<'_>, &Right<'_>), Scatter<'_>, Option<Dots<'_>>)>;
 
 fn scatterings(precision: Precision) -> Vec<(String, Scattering)> {
     let mut all: Vec<(String, Scattering)> = vec![
@@ -232,7 +231,8 @@ fn scatterings(precision: Precision) -> Vec<(String, Scattering)> {
 /// Odd sizes, one row and many, rows that are named twice or by nobody, columns of a wider matrix.
 #[test]
 fn rows_are_gathered_and_scattered_as_by_the_plain_loop() {
-    let shapes = [(1, 5, 3), (3, 70, 40), (9, 193, 65), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
+    let shapes =
+        [(1, 5, 3), (3, 70, 40), (9, 193, 65), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
     for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
         let (inputs, outputs, first) = (m + 3, m / 2 + 2, 11);
         let (a, b, at) = (random(inputs * k, 5), random(k * n, 6), random(outputs * n, 7));
@@ -280,6 +280,43 @@ fn rows_are_gathered_and_scattered_as_by_the_plain_loop() {
                         assert!(error.abs() < 1e-3, "{name} {m}×{k}×{n} {case}: dots {error}");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What is read by name has the bits of a copy, in either factor and on the inner dimension too.
+#[test]
+fn named_rows_have_the_bits_of_their_copies() {
+    let copy = |x: &[f32], names: &[u32], width: usize| -> Vec<f32> {
+        names.iter().flat_map(|name| x[*name as usize * width..][..width].to_vec()).collect()
+    };
+    let shapes = [(2, 5, 3), (9, 193, 65), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
+    for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
+        // The inner dimension by name: a weight gradient.
+        let (a, b) = (random((k + 2) * m, 5), random((k + 3) * n, 6));
+        let a_names: Vec<u32> = (0..k as u32).map(|r| (r * 5 + 1) % (k as u32 + 2)).collect();
+        let b_names: Vec<u32> = (0..k as u32).map(|r| (r * 3 + 2) % (k as u32 + 3)).collect();
+        let (a_copy, b_copy) = (copy(&a, &a_names, m), copy(&b, &b_names, n));
+        for act in [Activation::Identity, Activation::Gelu] {
+            let named = Left { act, ..Left::of_rows(mat(&a, k + 2, m), &a_names) };
+            let by_name = Asked {
+                start: Start::Output,
+                left: named.transpose(),
+                right: Right::of_rows(mat(&b, k + 3, n), &b_names, precision),
+                finish: Finish::None,
+            };
+            let copied = Asked {
+                start: Start::Output,
+                left: Left::active(mat(&a_copy, k, m), act).transpose(),
+                right: Right::new(mat(&b_copy, k, n), precision),
+                finish: Finish::None,
+            };
+            for (name, run) in implementations(precision) {
+                let [mut c, mut want] = [vec![0.5; m * n], vec![0.5; m * n]];
+                run(mat_mut(&mut c, m, n), &by_name);
+                run(mat_mut(&mut want, m, n), &copied);
+                assert!(c == want, "{name} {m}×{k}×{n} {act:?}");
             }
         }
     }

@@ -141,9 +141,7 @@ impl Kernel for AmxBf16 {
         // SAFETY: the caller's contract: the left factor has whole registers of rows (packed with room behind
         // its last row), both have whole steps. Of the sums those that were stored are read.
         unsafe {
-            if !tile.adds {
-                tile.fetch_result(rows, registers * SIDE);
-            }
+            tile.fetch_result(rows, registers * SIDE);
             let is_whole = rows == 2 * SIDE && registers == 2 && tile.is_plain(2 * SIDE);
             let sums = later.sums[turn].as_mut_ptr().cast::<f32>();
             let (to, stride) =

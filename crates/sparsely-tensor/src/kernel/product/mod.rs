@@ -32,23 +32,47 @@ const SPARE_ROWS: usize = 32;
 
 /// A factor of which one axis is contiguous.
 #[derive(Clone, Copy)]
-struct Strided {
+struct Strided<'a> {
     data: *const f32,
     /// Distance of rows.
     rows: usize,
     /// Distance of columns.
     cols: usize,
+    /// What the inner dimension runs over, if not over all in order.
+    inner: Option<&'a [u32]>,
 }
 
 // SAFETY: it is a matrix reference without its lifetime, which its users keep.
-unsafe impl Sync for Strided {}
+unsafe impl Sync for Strided<'_> {}
 
-impl Strided {
+impl<'a> Strided<'a> {
     /// `None` if neither axis is contiguous.
-    fn of(a: MatRef<'_>) -> Option<Strided> {
+    fn of(a: MatRef<'a>, inner: Option<&'a [u32]>) -> Option<Strided<'a>> {
         let (rows, cols) = (a.row_stride(), a.col_stride());
         let works = rows >= 0 && cols >= 0 && (rows == 1 || cols == 1);
-        works.then(|| Strided { data: a.as_ptr(), rows: rows as usize, cols: cols as usize })
+        works.then(|| Strided { data: a.as_ptr(), rows: rows as usize, cols: cols as usize, inner })
+    }
+
+    /// A right factor, if its named rows are contiguous.
+    fn right(right: &Right<'a>) -> Option<Strided<'a>> {
+        let strided = Strided::of(right.values(), right.rows())?;
+        (strided.inner.is_none() || strided.is_row_major()).then_some(strided)
+    }
+
+    /// A left factor, if its named rows or columns are contiguous.
+    fn left(left: &Left<'a>) -> Option<Strided<'a>> {
+        let strided = Strided::of(left.values, left.inner)?;
+        let works = match strided.is_row_major() {
+            true => left.inner.is_none(),
+            false => left.rows.is_none(),
+        };
+        works.then_some(strided)
+    }
+
+    /// Where place `k` of the inner dimension lies.
+    #[inline(always)]
+    fn place(&self, k: usize) -> usize {
+        self.inner.map_or(k, |names| names[k] as usize)
     }
 
     /// Whether the elements of a row are neighbours.
@@ -64,11 +88,11 @@ pub(super) struct Product<'a> {
     m: usize,
     n: usize,
     k: usize,
-    left: Strided,
+    left: Strided<'a>,
     /// Which rows of the left factor.
     left_rows: Option<&'a [u32]>,
     act: Activation,
-    right: Strided,
+    right: Strided<'a>,
     panels: Option<&'a [f32]>,
     start: Start<'a>,
     finish: Finish<'a>,
@@ -126,9 +150,7 @@ impl<'a> Product<'a> {
             (_, Finish::Slope { at, .. }) => is_row_major(at),
             _ => true,
         };
-        let left_stride = Strided::of(left.values)?;
-        let reads_rows = left.rows.is_none() || left_stride.is_row_major();
-        if dst.col_stride() != 1 || dst.row_stride() < 0 || !extras || !reads_rows {
+        if dst.col_stride() != 1 || dst.row_stride() < 0 || !extras {
             return None;
         }
         Some(Product {
@@ -136,11 +158,11 @@ impl<'a> Product<'a> {
             dst_stride: dst.row_stride() as usize,
             m: left.num_rows(),
             n: dst.ncols(),
-            k: left.values.ncols(),
-            left: left_stride,
+            k: left.num_inner(),
+            left: Strided::left(&left)?,
             left_rows: left.rows,
             act: left.act,
-            right: Strided::of(right.values())?,
+            right: Strided::right(right)?,
             panels: right.panels(),
             start,
             finish,
@@ -360,11 +382,12 @@ impl<'a> Product<'a> {
         inner: Inner,
         tiles: &mut [f32],
     ) -> LeftBlock {
-        let Strided { data, rows: row_stride, cols: col_stride } = self.left;
+        let Strided { data, rows: row_stride, cols: col_stride, inner: names } = self.left;
         // SAFETY: i0 < m and k0 < k; the scratch has room for the rows and for columns that are activated.
         unsafe {
             let first = if self.left_rows.is_some() { 0 } else { i0 };
-            let block = data.add(first * row_stride + inner.k0 * col_stride);
+            let k0 = if names.is_some() { 0 } else { inner.k0 };
+            let block = data.add(first * row_stride + k0 * col_stride);
             if !self.packs_left::<K>() {
                 return LeftBlock { data: block, rows: row_stride };
             }
@@ -376,8 +399,9 @@ impl<'a> Product<'a> {
                 let from = LeftRows { data: block, stride: row_stride, indices };
                 pack_rows::<K>((from, self.act), rows, inner, to);
             } else {
-                let to = (active, to);
-                pack_turned_rows::<K>((block, col_stride, self.act), rows, inner, to);
+                let names = names.map(|names| &names[inner.k0..inner.k0 + inner.len]);
+                let from = LeftRows { data: block, stride: col_stride, indices: names };
+                pack_turned_rows::<K>((from, self.act), rows, inner, (active, to));
             }
             LeftBlock { data: packed.as_ptr(), rows: inner.lanes }
         }
@@ -403,7 +427,7 @@ pub(super) struct Entries {
     /// Elements of a packed right factor `[k, n]`.
     pub(super) packed_len: fn(usize, usize) -> usize,
     /// Packs a right factor, on all threads; `false` if it has no contiguous axis.
-    pub(super) pack: fn(MatRef<'_>, &mut [f32]) -> bool,
+    pub(super) pack: fn(&Right<'_>, &mut [f32]) -> bool,
 }
 
 /// How this processor multiplies; `None` where there is no kernel of ours.
@@ -444,7 +468,7 @@ fn has_bf16() -> bool {
 macro_rules! entries {
     ($module:ident, $kernel:ty, $features:literal, $name:literal) => {
         mod $module {
-            use super::{Entries, Inner, Kernel, MatRef, Product, Strided, pack_columns};
+            use super::{Entries, Inner, Kernel, Product, Right, Strided, pack_columns};
             use rayon::prelude::*;
 
             pub(super) static ENTRIES: Entries = Entries {
@@ -472,15 +496,15 @@ macro_rules! entries {
                 unsafe { <$kernel>::multiply_adds(rounds) }
             }
 
-            fn pack(b: MatRef<'_>, panels: &mut [f32]) -> bool {
+            fn pack(b: &Right<'_>, panels: &mut [f32]) -> bool {
                 #[target_feature(enable = $features)]
-                unsafe fn compiled(right: Strided, n: usize, inner: Inner, to: &mut [f32]) {
+                unsafe fn compiled(right: Strided<'_>, n: usize, inner: Inner, to: &mut [f32]) {
                     // SAFETY: the block is within the factor, `to` has its panels.
                     unsafe { pack_columns::<$kernel>(right, n, inner, to.as_mut_ptr()) };
                 }
-                let (k, n) = (b.nrows(), b.ncols());
+                let [k, n] = b.extents();
                 assert_eq!(panels.len(), <$kernel>::packed_len(k, n), "room for the panels");
-                let Some(right) = Strided::of(b) else { return false };
+                let Some(right) = Strided::right(b) else { return false };
                 let block = <$kernel>::block_len(k);
                 let blocks = panels.par_chunks_mut(<$kernel>::packed_len(block, n)).enumerate();
                 blocks.for_each(|(i, to)| {

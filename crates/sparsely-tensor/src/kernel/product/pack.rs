@@ -29,7 +29,12 @@ pub(super) fn strip_end<K: Kernel>(j: usize, n: usize) -> usize {
 /// # Safety
 /// The instruction set of `K`; `to` has room for the block's lanes times the padded columns.
 #[inline(always)]
-pub(super) unsafe fn pack_columns<K: Kernel>(right: Strided, n: usize, inner: Inner, to: *mut f32) {
+pub(super) unsafe fn pack_columns<K: Kernel>(
+    right: Strided<'_>,
+    n: usize,
+    inner: Inner,
+    to: *mut f32,
+) {
     let mut j = 0;
     while j < n {
         let end = strip_end::<K>(j, n);
@@ -46,7 +51,7 @@ pub(super) unsafe fn pack_columns<K: Kernel>(right: Strided, n: usize, inner: In
 /// The instruction set of `K`; `to` has room for `lanes · (end − j0)` elements.
 #[inline(always)]
 pub(super) unsafe fn pack_strip<K: Kernel>(
-    right: Strided,
+    right: Strided<'_>,
     inner: Inner,
     [j0, end]: [usize; 2],
     n: usize,
@@ -56,8 +61,9 @@ pub(super) unsafe fn pack_strip<K: Kernel>(
     // SAFETY: the block's rows and columns j0..min(end, n) are within the factor; fetching
     // ahead touches nothing.
     unsafe {
-        let from = right.data.add(inner.k0 * right.rows + j0 * right.cols);
+        let from = right.data.add(j0 * right.cols);
         if !right.is_row_major() {
+            let from = from.add(inner.k0 * right.rows);
             let mut j = j0;
             while j < end {
                 let width = K::panel_width(n - j);
@@ -72,13 +78,19 @@ pub(super) unsafe fn pack_strip<K: Kernel>(
         for p in 0..inner.lanes {
             let row = |d: usize| {
                 let k = p * K::DEPTH + d;
-                if k < inner.len { from.add(k * right.rows) } else { ZEROS.as_ptr() }
+                match k < inner.len {
+                    true => from.add(right.place(inner.k0 + k) * right.rows),
+                    false => ZEROS.as_ptr(),
+                }
             };
             let rows = [row(0), row(K::DEPTH - 1)];
-            for line in (0..end.min(n) - j0).step_by(16) {
-                for row in &rows[..K::DEPTH] {
-                    let ahead = row.wrapping_add(AHEAD * K::DEPTH * right.rows + line);
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            for d in 0..K::DEPTH {
+                let k = (p + AHEAD) * K::DEPTH + d;
+                if k < inner.len {
+                    let ahead = from.add(right.place(inner.k0 + k) * right.rows);
+                    for line in (0..end.min(n) - j0).step_by(16) {
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast());
+                    }
                 }
             }
             let mut j = j0;
@@ -126,14 +138,23 @@ unsafe fn pack_transposed<K: Kernel>(
     }
 }
 
-/// Rows of an inner block of the left factor: neighbours in a row.
+/// Rows (or columns) of an inner block of the left factor: neighbours in each.
 pub(super) struct LeftRows<'a> {
     /// The block's first element.
     pub(super) data: *const f32,
-    /// Distance of rows.
+    /// Distance of rows (or columns).
     pub(super) stride: usize,
-    /// Which rows, if not the first ones.
+    /// Which of them, if not the first ones.
     pub(super) indices: Option<&'a [u32]>,
+}
+
+impl LeftRows<'_> {
+    /// Row (or column) `r`.
+    #[inline(always)]
+    fn row(&self, r: usize) -> *const f32 {
+        let index = self.indices.map_or(r, |indices| indices[r] as usize);
+        self.data.wrapping_add(index * self.stride)
+    }
 }
 
 /// `rows` rows of the left factor's inner block as `[rows][lanes]`.
@@ -153,8 +174,7 @@ pub(super) unsafe fn pack_rows<K: Kernel>(
     // SAFETY: the rows have the inner block's elements.
     unsafe {
         for r in 0..rows {
-            let index = from.indices.map_or(r, |indices| indices[r] as usize);
-            let row = from.data.add(index * from.stride);
+            let row = from.row(r);
             let to = to.add(r * inner.lanes);
             for first in (0..inner.lanes * K::DEPTH).step_by(STEP) {
                 let count = STEP.min(inner.len.saturating_sub(first));
@@ -183,7 +203,7 @@ pub(super) unsafe fn pack_rows<K: Kernel>(
 /// As [`pack_rows`].
 #[inline(always)]
 pub(super) unsafe fn pack_turned_rows<K: Kernel>(
-    (from, stride, act): (*const f32, usize, Activation),
+    (from, act): (LeftRows<'_>, Activation),
     rows: usize,
     inner: Inner,
     (active, to): (&mut [f32], *mut f32),
@@ -196,7 +216,7 @@ pub(super) unsafe fn pack_turned_rows<K: Kernel>(
             let first = p * K::DEPTH;
             let count = (registers * K::DEPTH).min(inner.len.saturating_sub(first));
             for (q, column) in columns.iter_mut().enumerate().take(count) {
-                *column = from.add((first + q) * stride);
+                *column = from.row(first + q);
                 if act != Activation::Identity {
                     let own = &mut active[q * ROWS..][..rows];
                     activate_row::<Fused>(act, std::slice::from_raw_parts(*column, rows), own);

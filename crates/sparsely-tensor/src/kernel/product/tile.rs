@@ -203,8 +203,7 @@ impl Tile {
         unsafe {
             let row = scatter.row(r);
             if let Some(dots) = &scatter.dots {
-                let (at, lanes) =
-                    (dots.at.add(row * dots.stride), dots.lanes.add(r * MOST_LANES));
+                let (at, lanes) = (dots.at.add(row * dots.stride), dots.lanes.add(r * MOST_LANES));
                 let mut sums = V::load(lanes);
                 for w in 0..W {
                     sums = acc[w].fma(V::load(at.add(V::LANES * w)), sums);
@@ -233,7 +232,8 @@ impl Tile {
                 let to = scatter.row(r);
                 for (c, sum) in row.iter().enumerate().take(self.columns) {
                     if let Some(dots) = &scatter.dots {
-                        *dots.lanes.add(r * MOST_LANES) += *sum * *dots.at.add(to * dots.stride + c);
+                        *dots.lanes.add(r * MOST_LANES) +=
+                            *sum * *dots.at.add(to * dots.stride + c);
                     }
                     let dst = self.dst.add(to * self.dst_stride + c);
                     *dst = sum.mul_add(scatter.gate(r), *dst);
