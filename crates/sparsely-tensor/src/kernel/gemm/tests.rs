@@ -1,6 +1,9 @@
 //! Every kernel of this processor, and the portable one, against plain loops.
 
 use super::*;
+use crate::Activation;
+use crate::kernel::elementwise::activate;
+use crate::precision::nearest_bf16;
 use rand::{Rng, SeedableRng};
 
 const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];

@@ -2,6 +2,7 @@
 
 use super::{Area, COLORS, Drawn, FONT, GRID, PANEL, draw, header, told};
 use crate::Result;
+use plotters::coord::combinators::BindKeyPoints;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -72,7 +73,10 @@ fn panel(area: &Area<'_>, growth: &Growth) -> Drawn {
         .margin(10)
         .x_label_area_size(38)
         .y_label_area_size(58)
-        .build_cartesian_2d(x.log_scale(), y.log_scale())
+        .build_cartesian_2d(
+            x.log_scale().with_key_points(growth.points.iter().map(|[value, _]| *value).collect()),
+            y.clone().log_scale().with_key_points(round_values(y)),
+        )
         .map_err(told)?;
     chart
         .configure_mesh()
@@ -80,6 +84,8 @@ fn panel(area: &Area<'_>, growth: &Growth) -> Drawn {
         .bold_line_style(GRID)
         .x_desc(&growth.axis)
         .y_desc("ms")
+        .x_label_formatter(&|value| format!("{value}"))
+        .y_label_formatter(&|value| format!("{value}"))
         .label_style((FONT, 12))
         .draw()
         .map_err(told)?;
@@ -95,6 +101,13 @@ fn panel(area: &Area<'_>, growth: &Growth) -> Drawn {
         chart.draw_series(std::iter::once(dot)).map_err(told)?;
     }
     Ok(())
+}
+
+/// 1, 2 and 5 times powers of ten.
+fn round_values(range: Range<f64>) -> Vec<f64> {
+    let (low, high) = (range.start.log10().floor() as i32, range.end.log10().ceil() as i32);
+    let decade = |power: i32| [1.0, 2.0, 5.0].map(|first| first * 10.0_f64.powi(power));
+    (low..=high).flat_map(decade).filter(|value| range.contains(value)).collect()
 }
 
 /// A range with room at both ends, for a logarithmic axis.
@@ -119,6 +132,12 @@ mod tests {
         assert_eq!(growth(Ideal::Linear).ideal_seconds(), [0.01, 0.02, 0.04]);
         assert_eq!(growth(Ideal::Flat).ideal_seconds(), [0.01; 3]);
         assert_eq!(growth(Ideal::Inverse).ideal_seconds(), [0.01, 0.005, 0.0025]);
+    }
+
+    #[test]
+    fn axes_have_round_values() {
+        assert_eq!(round_values(0.8..30.0), [1.0, 2.0, 5.0, 10.0, 20.0]);
+        assert_eq!(round_values(60.0..180.0), [100.0]);
     }
 
     #[test]

@@ -1,0 +1,163 @@
+//! What is multiplied: matrices, or those of their rows and columns that are named.
+
+use super::MatRef;
+use crate::{Activation, Precision};
+
+/// The left factor, act(values), of all rows or of those that are named.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) values: MatRef<'a>,
+    pub(crate) act: Activation,
+    /// Which rows.
+    pub(in crate::kernel) rows: Option<&'a [u32]>,
+    /// Which columns: the inner dimension of the product.
+    pub(in crate::kernel) inner: Option<&'a [u32]>,
+}
+
+impl<'a> Left<'a> {
+    /// act(values), all rows.
+    pub(crate) fn active(values: MatRef<'a>, act: Activation) -> Left<'a> {
+        Left { values, act, rows: None, inner: None }
+    }
+
+    /// Some rows of `values`, in their order.
+    pub(crate) fn of_rows(values: MatRef<'a>, rows: &'a [u32]) -> Left<'a> {
+        Left { rows: Some(rows), ..values.into() }
+    }
+
+    /// How many rows.
+    pub(in crate::kernel) fn num_rows(&self) -> usize {
+        self.rows.map_or(self.values.nrows(), <[u32]>::len)
+    }
+
+    /// How many elements a row has.
+    pub(in crate::kernel) fn num_inner(&self) -> usize {
+        self.inner.map_or(self.values.ncols(), <[u32]>::len)
+    }
+
+    pub(super) fn transpose(self) -> Left<'a> {
+        let values = self.values.transpose();
+        Left { values, act: self.act, rows: self.inner, inner: self.rows }
+    }
+
+    /// Some rows and some of the inner dimension: each a first one and a number.
+    pub(super) fn part(self, [row, rows]: [usize; 2], [first, inner]: [usize; 2]) -> Left<'a> {
+        let named =
+            |names: Option<&'a [u32]>, first, count| names.map(|n| &n[first..first + count]);
+        let place = |names: Option<&[u32]>, first, count, all| match names {
+            Some(_) => (0, all),
+            None => (first, count),
+        };
+        let (row0, num_rows) = place(self.rows, row, rows, self.values.nrows());
+        let (col0, num_cols) = place(self.inner, first, inner, self.values.ncols());
+        Left {
+            values: self.values.submatrix(row0, col0, num_rows, num_cols),
+            act: self.act,
+            rows: named(self.rows, row, rows),
+            inner: named(self.inner, first, inner),
+        }
+    }
+
+    pub(super) fn split_at_row(self, cut: usize) -> (Left<'a>, Left<'a>) {
+        let (rows, inner) = (self.num_rows(), [0, self.num_inner()]);
+        (self.part([0, cut], inner), self.part([cut, rows - cut], inner))
+    }
+
+    /// # Panics
+    /// If a row or column is named that does not exist.
+    pub(super) fn check_names(&self) {
+        check_names(self.rows, self.values.nrows());
+        check_names(self.inner, self.values.ncols());
+    }
+
+    /// The value, before its activation, in row `i` and place `p` of the inner dimension.
+    pub(in crate::kernel) fn value(&self, [i, p]: [usize; 2]) -> f32 {
+        let place = |names: Option<&[u32]>, i: usize| names.map_or(i, |names| names[i] as usize);
+        self.values[(place(self.rows, i), place(self.inner, p))]
+    }
+}
+
+/// # Panics
+/// If a name is not below `count`.
+fn check_names(names: Option<&[u32]>, count: usize) {
+    let exists = |name: &u32| (*name as usize) < count;
+    assert!(names.is_none_or(|names| names.iter().all(exists)), "names of what exists");
+}
+
+impl<'a> From<MatRef<'a>> for Left<'a> {
+    fn from(values: MatRef<'a>) -> Left<'a> {
+        Left::active(values, Activation::Identity)
+    }
+}
+
+/// The right factor, as it lies or packed for many products, and what both factors are rounded to.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<'a> {
+    values: MatRef<'a>,
+    /// Which rows.
+    rows: Option<&'a [u32]>,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    panels: Option<&'a [f32]>,
+    precision: Precision,
+}
+
+impl<'a> Right<'a> {
+    /// As it lies.
+    pub(crate) fn new(values: MatRef<'a>, precision: Precision) -> Right<'a> {
+        Right { values, rows: None, panels: None, precision }
+    }
+
+    /// Some rows of `values`, in their order.
+    pub(crate) fn of_rows(values: MatRef<'a>, rows: &'a [u32], precision: Precision) -> Right<'a> {
+        check_names(Some(rows), values.nrows());
+        Right { rows: Some(rows), ..Right::new(values, precision) }
+    }
+
+    /// The extents `[K, N]`.
+    pub(crate) fn extents(&self) -> [usize; 2] {
+        [self.rows.map_or(self.values.nrows(), <[u32]>::len), self.values.ncols()]
+    }
+
+    /// Which rows, if not all.
+    pub(in crate::kernel) fn rows(&self) -> Option<&'a [u32]> {
+        self.rows
+    }
+
+    /// Some of the rows, as they lie.
+    pub(super) fn subrows(&self, first: usize, count: usize) -> Right<'a> {
+        match self.rows {
+            Some(rows) => Right { rows: Some(&rows[first..first + count]), panels: None, ..*self },
+            None => Right::new(self.values.subrows(first, count), self.precision),
+        }
+    }
+
+    /// With what [`pack`] made of it for the same precision.
+    pub(crate) fn with_panels(self, panels: Option<&'a [f32]>) -> Right<'a> {
+        Right { panels, ..self }
+    }
+
+    /// Whether products need not pack it.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.panels.is_some()
+    }
+
+    /// As it lies.
+    pub(crate) fn values(&self) -> MatRef<'a> {
+        self.values
+    }
+
+    /// What both factors are rounded to.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Some of the columns, as they lie.
+    pub(crate) fn subcols(&self, first: usize, count: usize) -> Right<'a> {
+        Right { values: self.values.subcols(first, count), panels: None, ..*self }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(in crate::kernel) fn panels(&self) -> Option<&'a [f32]> {
+        self.panels
+    }
+}

@@ -1,0 +1,137 @@
+//! Products by `faer`, where there is no kernel of ours.
+
+use super::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start, mat, mat_mut};
+use crate::Activation;
+use crate::kernel::elementwise::{activate, activate_backward};
+use crate::kernel::scratch::with_scratch;
+use crate::precision::{Precision, nearest_bf16};
+use faer::linalg::matmul::matmul;
+use faer::prelude::{Reborrow, ReborrowMut};
+use faer::{Accum, Par};
+
+/// Below this many rows `faer` takes another path, whose sums have other bits.
+const MIN_ROWS: usize = 4;
+
+/// [`product_scatter`] by the portable product.
+pub(super) fn portable_scatter(
+    mut dst: MatMut<'_>,
+    (left, right): (Left<'_>, &Right<'_>),
+    scatter: Scatter<'_>,
+    mut dots: Option<Dots<'_>>,
+) {
+    let (m, n) = (left.num_rows(), dst.ncols());
+    with_scratch(m * n, |out| {
+        portable(mat_mut(out, m, n), Start::Zero, left, right, Finish::None);
+        for (r, out) in out.chunks(n).enumerate() {
+            if let Some(Dots { at, sums }) = &mut dots {
+                sums[r] = out.iter().enumerate().map(|(c, x)| x * at[(scatter.row(r), c)]).sum();
+            }
+            for (c, x) in out.iter().enumerate() {
+                dst[(scatter.row(r), c)] += scatter.gate(r) * x;
+            }
+        }
+    });
+}
+
+/// The product by `faer`, which the factors are rounded for where they have to be.
+pub(super) fn portable(
+    mut dst: MatMut<'_>,
+    start: Start<'_>,
+    left: Left<'_>,
+    right: &Right<'_>,
+    finish: Finish<'_>,
+) {
+    let (m, k) = (left.num_rows(), left.num_inner());
+    if left.rows.is_some() || left.inner.is_some() {
+        return with_scratch(m * k, |rows| {
+            for (i, row) in rows.chunks_mut(k.max(1)).enumerate() {
+                for (p, x) in row.iter_mut().enumerate() {
+                    *x = left.value([i, p]);
+                }
+            }
+            let left = Left::active(mat(rows, m, k), left.act);
+            portable(dst, start, left, right, finish);
+        });
+    }
+    if let Some(names) = right.rows() {
+        return with_scratch(names.len() * dst.ncols(), |rows| {
+            let mut named = mat_mut(rows, names.len(), dst.ncols());
+            for (p, name) in names.iter().enumerate() {
+                named.rb_mut().row_mut(p).copy_from(right.values().row(*name as usize));
+            }
+            let right = Right::new(mat(rows, names.len(), dst.ncols()), right.precision());
+            portable(dst, start, left, &right, finish);
+        });
+    }
+    let b = right.values();
+    if left.act != Activation::Identity {
+        return with_scratch(m * k, |u| {
+            let mut values = mat_mut(u, m, k);
+            values.copy_from(left.values);
+            with_scratch(m * k, |x| {
+                x.copy_from_slice(u);
+                activate(left.act, x, u);
+            });
+            portable(dst, start, mat(u, m, k).into(), right, finish);
+        });
+    }
+    if right.precision() == Precision::Bf16 {
+        return with_rounded(left.values, |a| {
+            with_rounded(b, |b| {
+                portable(dst, start, a.into(), &Right::new(b, Precision::F32), finish);
+            });
+        });
+    }
+    fill(dst.rb_mut(), start);
+    if k > 0 {
+        add_by_faer(dst.rb_mut(), left.values, b);
+    }
+    if let Finish::Slope { act, at } = finish {
+        for i in 0..m {
+            for j in 0..dst.ncols() {
+                let mut d = [dst[(i, j)]];
+                activate_backward(act, &[at[(i, j)]], &mut d);
+                dst[(i, j)] = d[0];
+            }
+        }
+    }
+}
+
+/// Calls `f` with a copy that is rounded to bf16.
+fn with_rounded(a: MatRef<'_>, f: impl FnOnce(MatRef<'_>)) {
+    let (rows, cols) = (a.nrows(), a.ncols());
+    with_scratch(rows * cols, |values| {
+        mat_mut(values, rows, cols).copy_from(a);
+        values.iter_mut().for_each(|value| *value = nearest_bf16(*value));
+        f(mat(values, rows, cols));
+    });
+}
+
+fn fill(mut dst: MatMut<'_>, start: Start<'_>) {
+    match start {
+        Start::Output => {}
+        Start::Zero => dst.fill(0.0),
+        Start::Terms { bias, residual } => {
+            for i in 0..dst.nrows() {
+                for j in 0..dst.ncols() {
+                    dst[(i, j)] = bias.map_or(0.0, |b| b[j]) + residual.map_or(0.0, |r| r[(i, j)]);
+                }
+            }
+        }
+    }
+}
+
+fn add_by_faer(mut dst: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>) {
+    let (m, k, n) = (dst.nrows(), a.ncols(), dst.ncols());
+    if m >= MIN_ROWS {
+        return matmul(dst, Accum::Add, a, b, 1.0, Par::Seq);
+    }
+    with_scratch(MIN_ROWS * (k + n), |scratch| {
+        scratch.fill(0.0);
+        let (a_pad, out) = scratch.split_at_mut(MIN_ROWS * k);
+        mat_mut(a_pad, MIN_ROWS, k).subrows_mut(0, m).copy_from(a);
+        mat_mut(out, MIN_ROWS, n).subrows_mut(0, m).copy_from(dst.rb());
+        add_by_faer(mat_mut(out, MIN_ROWS, n), mat(a_pad, MIN_ROWS, k), b);
+        dst.copy_from(mat(out, MIN_ROWS, n).subrows(0, m));
+    });
+}

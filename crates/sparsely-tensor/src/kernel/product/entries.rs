@@ -1,0 +1,145 @@
+//! The entry points that are compiled for each kernel, and which of them this processor takes.
+
+use super::kernel::Kernel;
+use super::pack::pack_columns;
+use super::{Inner, Product, Strided, amx};
+use crate::Precision;
+use crate::kernel::gemm::Right;
+use crate::kernel::isa::{Level, level};
+
+/// What is compiled for one kernel.
+pub(in crate::kernel) struct Entries {
+    /// For people.
+    pub(in crate::kernel) name: &'static str,
+    /// Computes a product.
+    ///
+    /// # Safety
+    /// As [`Product::compute`].
+    pub(in crate::kernel) run: unsafe fn(&Product<'_>),
+    /// See [`Kernel::multiply_adds`].
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    pub(in crate::kernel) multiply_adds: unsafe fn(usize) -> (usize, f32),
+    /// Longest piece of an inner dimension of `k` that is summed in one chain.
+    pub(in crate::kernel) block_len: fn(usize) -> usize,
+    /// Elements of a packed right factor `[k, n]`.
+    pub(in crate::kernel) packed_len: fn(usize, usize) -> usize,
+    /// Packs a right factor, on all threads; `false` if it has no contiguous axis.
+    pub(in crate::kernel) pack: fn(&Right<'_>, &mut [f32]) -> bool,
+}
+
+/// How this processor multiplies; `None` where there is no kernel of ours.
+pub(in crate::kernel) fn entries(precision: Precision) -> Option<&'static Entries> {
+    match (precision, level()) {
+        (_, Level::Baseline) => None,
+        (Precision::F32, Level::Avx512) => Some(&avx512::ENTRIES),
+        (Precision::F32, Level::Avx2) => Some(&avx2::ENTRIES),
+        (Precision::Bf16, Level::Avx512) if has_bf16() && amx::is_available() => {
+            Some(&amx_bf16::ENTRIES)
+        }
+        (Precision::Bf16, Level::Avx512) if has_bf16() => Some(&avx512_bf16::ENTRIES),
+        (Precision::Bf16, _) => Some(&avx2_rounded::ENTRIES),
+    }
+}
+
+/// All kernels that this processor has.
+#[cfg(test)]
+pub(in crate::kernel) fn all_entries(precision: Precision) -> Vec<&'static Entries> {
+    let (has_avx512, has_avx2) = (level() == Level::Avx512, level() != Level::Baseline);
+    let all = match precision {
+        Precision::F32 => vec![(&avx512::ENTRIES, has_avx512), (&avx2::ENTRIES, has_avx2)],
+        Precision::Bf16 => vec![
+            (&amx_bf16::ENTRIES, has_avx512 && has_bf16() && amx::is_available()),
+            (&avx512_bf16::ENTRIES, has_avx512 && has_bf16()),
+            (&avx2_rounded::ENTRIES, has_avx2),
+        ],
+    };
+    all.into_iter().filter(|(_, is_there)| *is_there).map(|(entries, _)| entries).collect()
+}
+
+/// Whether AVX-512 rounds to bf16 and moves halves of lanes.
+fn has_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw")
+}
+
+/// The entry points that are compiled for one kernel.
+macro_rules! entries {
+    ($module:ident, $kernel:ty, $features:literal, $name:literal) => {
+        mod $module {
+            use super::{Entries, Inner, Kernel, Product, Right, Strided, pack_columns};
+            use rayon::prelude::*;
+
+            pub(super) static ENTRIES: Entries = Entries {
+                name: $name,
+                run,
+                multiply_adds,
+                block_len: <$kernel>::block_len,
+                packed_len: <$kernel>::packed_len,
+                pack,
+            };
+
+            unsafe fn run(product: &Product<'_>) {
+                #[target_feature(enable = $features)]
+                unsafe fn compiled(product: &Product<'_>, left: &mut [f32], right: &mut [f32]) {
+                    // SAFETY: by contract.
+                    unsafe { product.run_on::<$kernel>(left, right) };
+                }
+                // SAFETY: by contract.
+                unsafe { product.compute::<$kernel>(compiled) };
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
+                // SAFETY: by contract.
+                unsafe { <$kernel>::multiply_adds(rounds) }
+            }
+
+            fn pack(b: &Right<'_>, panels: &mut [f32]) -> bool {
+                #[target_feature(enable = $features)]
+                unsafe fn compiled(right: Strided<'_>, n: usize, inner: Inner, to: &mut [f32]) {
+                    // SAFETY: the block is within the factor, `to` has its panels.
+                    unsafe { pack_columns::<$kernel>(right, n, inner, to.as_mut_ptr()) };
+                }
+                let [k, n] = b.extents();
+                assert_eq!(panels.len(), <$kernel>::packed_len(k, n), "room for the panels");
+                let Some(right) = Strided::right(b) else { return false };
+                let block = <$kernel>::block_len(k);
+                let blocks = panels.par_chunks_mut(<$kernel>::packed_len(block, n)).enumerate();
+                blocks.for_each(|(i, to)| {
+                    let inner = Inner::of::<$kernel>(i * block, k);
+                    // SAFETY: `entries` found the instruction set; the blocks' panels lie one
+                    // after the other.
+                    unsafe { compiled(right, n, inner, to) };
+                });
+                true
+            }
+        }
+    };
+}
+
+entries!(avx2, crate::kernel::product::kernel::Avx2, "avx2,fma", "AVX2");
+entries!(
+    avx512,
+    crate::kernel::product::kernel::Avx512,
+    "avx512f,avx512dq,avx512vl,fma",
+    "AVX-512"
+);
+entries!(
+    avx2_rounded,
+    crate::kernel::product::kernel::Avx2Rounded,
+    "avx2,fma",
+    "AVX2 in f32, rounding factors"
+);
+entries!(
+    avx512_bf16,
+    crate::kernel::product::kernel::Avx512Bf16,
+    "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma",
+    "AVX-512 BF16"
+);
+entries!(
+    amx_bf16,
+    crate::kernel::product::amx::AmxBf16,
+    "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma",
+    "AMX"
+);
