@@ -31,10 +31,22 @@ simd! {
 
 simd! {
     /// `y = a·x`.
-    pub(crate) fn scaled_copy<I>(y: &mut [f32], a: f32, x: &[f32]) {
+    fn scaled_copy<I>(y: &mut [f32], a: f32, x: &[f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y = a * *x;
         }
+    }
+}
+
+/// Rows of `x`, of some width, that are named, each times its factor.
+pub(crate) fn scaled_rows(
+    (x, width): (&[f32], usize),
+    rows: &[u32],
+    factors: &[f32],
+    out: &mut [f32],
+) {
+    for ((row, factor), out) in rows.iter().zip(factors).zip(out.chunks_mut(width)) {
+        scaled_copy(out, *factor, &x[*row as usize * width..][..width]);
     }
 }
 

@@ -76,10 +76,10 @@ pub(super) fn scatter(
             for (r, sums) in sums.chunks(n).enumerate() {
                 let row = scatter.row(r);
                 if let Some(Dots { at, sums: dots }) = &mut dots {
-                    let at = at.row(row).try_as_row_major().expect("contiguous").as_slice();
+                    let at = at.row(row).try_as_row_major().expect("neighbours").as_slice();
                     dots[r] += dot(at, sums);
                 }
-                let dst = dst.rb_mut().row_mut(row).try_as_row_major_mut().expect("contiguous");
+                let dst = dst.rb_mut().row_mut(row).try_as_row_major_mut().expect("neighbours");
                 axpy(dst.as_slice_mut(), scatter.gate(r), sums);
             }
         }

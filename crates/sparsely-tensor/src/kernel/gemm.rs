@@ -91,6 +91,7 @@ pub(crate) fn product(
     let [k, n] = right.extents();
     assert_eq!([left.num_rows(), k, n], extents, "factors that fit the product");
     left.check_names();
+    check_panels(right);
     if let Start::Terms { bias, residual } = start {
         assert!(bias.is_none_or(|bias| bias.len() == dst.ncols()), "a bias for each column");
         assert!(residual.is_none_or(|r| r.shape() == dst.shape()), "a residual of its shape");
@@ -111,9 +112,6 @@ pub(crate) fn product(
             return few_rows::compute(dst, start, left, right.values(), (block, finish));
         }
         if let Some(product) = product::Product::new(dst.rb_mut(), start, left, right, finish) {
-            let panels = right.panels().map_or(0, <[f32]>::len);
-            let packed_len = (entries.packed_len)(k, n);
-            assert!(right.panels().is_none() || panels == packed_len, "panels of the right factor");
             // SAFETY: the entries are those of this processor, and the extents were compared above.
             return unsafe { (entries.run)(&product) };
         }
@@ -121,8 +119,22 @@ pub(crate) fn product(
     portable(dst, start, left, right, finish);
 }
 
+/// # Panics
+/// If panels are not those of the factor.
+#[cfg(target_arch = "x86_64")]
+fn check_panels(right: &Right<'_>) {
+    let len = right.panels().map(<[f32]>::len);
+    let own = || packed_len(right.precision(), right.extents()).unwrap_or(0);
+    assert!(len.is_none_or(|len| len == own()), "panels of the right factor");
+}
+
+/// There are none.
+#[cfg(not(target_arch = "x86_64"))]
+fn check_panels(_right: &Right<'_>) {}
+
 /// Each row of `left·right` times its gate is added where it goes; `dots` meet it before. On the calling thread, or
-/// on all as [`product`]. Bits of a row of the output depend on the rows that are added to it alone.
+/// on all as [`product`]. Bits of a row of the output depend on the rows that are added to it alone; those of dots
+/// on how many there are, too.
 pub(crate) fn product_scatter(
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dst: MatMut<'_>,
     (left, right): (Left<'_>, &Right<'_>),
@@ -136,14 +148,17 @@ pub(crate) fn product_scatter(
     let is_inside = |row: &u32| goes_to.contains(&(*row as usize));
     assert!(scatter.rows.iter().all(is_inside), "rows of the output");
     if let Some(dots) = &dots {
-        assert!(
-            dots.at.shape() == dst.shape() && dots.sums.len() == m,
-            "dots of the output's shape"
-        );
+        let fits = dots.at.shape() == dst.shape() && dots.sums.len() == m;
+        assert!(fits && dots.at.col_stride() == 1, "dots of the output's shape");
     }
+    assert_eq!(dst.col_stride(), 1, "rows of the output whose elements are neighbours");
+    check_panels(right);
     left.check_names();
     super::count::add_macs(m * k * n);
     if m == 0 || n == 0 {
+        if let Some(dots) = dots {
+            dots.sums.fill(0.0);
+        }
         return;
     }
     #[cfg(target_arch = "x86_64")]

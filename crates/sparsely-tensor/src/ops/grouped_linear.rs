@@ -7,7 +7,7 @@
 use super::linear::{Saved, panel_rows, row_block};
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
-    Activation, activate, activate_backward, add_slice, axpy, dot, scale, scaled_copy,
+    Activation, activate, activate_backward, add_slice, axpy, dot, scale, scaled_rows,
 };
 use crate::kernel::gemm::{
     Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product,
@@ -21,8 +21,8 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows that a weight gradient gathers at a time.
-const CHUNK: usize = 512;
+/// Rows of a group that a weight gradient takes at a time.
+const CHUNK: usize = 1024;
 
 /// Which rows belong to which group: entries sorted by group, each the index of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -466,7 +466,7 @@ fn scatter_backward_weights(
         for first in (start..end).step_by(CHUNK) {
             let rows = &saved.groups.rows[first..(first + CHUNK).min(end)];
             with_scratch(rows.len() * o, |dy_n| {
-                gather_scaled(dy, rows, &gates[first..], dy_n, o);
+                scaled_rows((dy, o), rows, &gates[first..], dy_n);
                 let z = mat(&z[first * i..], rows.len(), i).subcols(first_col, width);
                 let u_t = Left::active(z.transpose(), saved.act);
                 let dy_n = Right::new(mat(dy_n, rows.len(), o), saved.precision);
@@ -474,12 +474,6 @@ fn scatter_backward_weights(
             });
         }
     });
-}
-
-fn gather_scaled(x: &[f32], rows: &[u32], factors: &[f32], out: &mut [f32], width: usize) {
-    for ((row, factor), out) in rows.iter().zip(factors).zip(out.chunks_mut(width)) {
-        scaled_copy(out, *factor, &x[*row as usize * width..][..width]);
-    }
 }
 
 fn scatter_backward_biases(saved: &ScatterSaved<'_>, dy: &[f32], db: &mut [f32], o: usize) {

@@ -1,11 +1,11 @@
 //! Products without bias from rows of an input to rows of an output, each pair with one of the groups'
 //! weights: tokens to heads and back, where the experts of a head are groups.
 //!
-//! No row is held for a pair: a task owns rows of the output, visits the groups in order, and adds each
+//! No row is held for a pair: a task owns a piece of the output, visits the groups in order, and adds each
 //! product as it comes. The way back is the same product with the weights transposed.
 
 use crate::kernel::count::add_macs;
-use crate::kernel::elementwise::{add_slice, scaled_copy};
+use crate::kernel::elementwise::{add_slice, scaled_rows};
 use crate::kernel::gemm::{
     Dots, Left, MatMut, MatRef, Right, Scatter, add_outer, half, mat, mat_mut, product_scatter,
     with_all_packed,
@@ -19,9 +19,13 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Pairs of a group that are computed together.
-const PAIRS: usize = 256;
-/// Columns of the output that are computed together.
+/// Pairs of a group that a piece of the output has, where there are enough.
+const BLOCK: usize = 256;
+/// Pairs of a group that do not pay for packing its weights for all pieces.
+const FEW_PAIRS: usize = 64;
+/// Rows of a piece, at the least.
+const LEAST_ROWS: usize = 64;
+/// Columns of a piece are a multiple of this, or all.
 const COLUMNS: usize = 128;
 /// Pieces of an output that are enough for the threads.
 const PIECES: usize = 8;
@@ -130,15 +134,8 @@ impl<'t> Var<'t> {
         let kernels = kernels(tape, w, routes)?;
         let x = mat(self.values(), routes.num_from, i);
         let gate_values = gates.map(Var::values);
-        with_all_packed(
-            kernels,
-            |group| routes.group(group).len() > PAIRS,
-            |weights| {
-                let way = routes.there();
-                let products = Products { way, weights, gates: gate_values, x, at: None };
-                products.add_to(mat_mut(y.as_f32_mut(), routes.num_to, o), write);
-            },
-        );
+        let products = Products { way: routes.there(), gates: gate_values, x, at: None };
+        products.add_to(mat_mut(y.as_f32_mut(), routes.num_to, o), kernels, write);
 
         let out = tape.grad_id();
         let residual = residual.and_then(|r| r.grad);
@@ -155,25 +152,21 @@ impl<'t> Var<'t> {
                     (!routes.group(group).is_empty()).then(|| Right::new(w, precision))
                 };
                 let kernels = (0..routes.num_groups()).map(transposed).collect();
-                let met = with_all_packed(
-                    kernels,
-                    |group| routes.group(group).len() > PAIRS,
-                    |weights| {
-                        let products = Products {
-                            way: routes.back(),
-                            weights,
-                            gates: gate_values,
-                            x: mat(dy.as_f32(), routes.num_to, o),
-                            at: needs_gates.then(|| mat(x.value.as_f32(), routes.num_from, i)),
-                        };
-                        products
-                            .add_to(mat_mut(dx.as_f32_mut(), routes.num_from, i), Write::Replace)
-                    },
-                );
+                let products = Products {
+                    way: routes.back(),
+                    gates: gate_values,
+                    x: mat(dy.as_f32(), routes.num_to, o),
+                    at: needs_gates.then(|| mat(x.value.as_f32(), routes.num_from, i)),
+                };
+                let dx_mat = mat_mut(dx.as_f32_mut(), routes.num_from, i);
+                let dots = products.add_to(dx_mat, kernels, Write::Replace);
                 backward.give(x.grad, dx);
                 if let (Some(gates), true) = (&gates, needs_gates) {
                     let mut dg = backward.pool.take(DType::F32, n);
-                    dg.as_f32_mut().copy_from_slice(&met);
+                    dg.as_f32_mut().fill(0.0);
+                    for (first, own) in dots {
+                        add_slice(&mut dg.as_f32_mut()[first..first + own.len()], &own);
+                    }
                     backward.give(gates.grad, dg);
                 }
             }
@@ -209,81 +202,105 @@ impl Way<'_> {
         self.offsets.len() - 1
     }
 
+    /// The pairs of a group.
+    fn group(&self, group: usize) -> Range<usize> {
+        self.offsets[group]..self.offsets[group + 1]
+    }
+
     /// The pairs of a group that go to some rows.
     fn pairs_to(&self, group: usize, rows: &Range<usize>) -> Range<usize> {
-        let (start, end) = (self.offsets[group], self.offsets[group + 1]);
+        let Range { start, end } = self.group(group);
         let to = &self.to[start..end];
         let before = |row: usize| start + to.partition_point(|to| (*to as usize) < row);
         before(rows.start)..before(rows.end)
     }
 }
 
-/// What a leaf of [`Products::add_piece`] found: the first of some pairs, and what each of them met.
-type Met = Vec<(usize, Vec<f32>)>;
+/// The dots of some pairs: the first pair, and one for it and each that follows.
+type PairDots = Vec<(usize, Vec<f32>)>;
 
 /// Products of rows with their group's weights.
-struct Products<'a, 'w> {
+struct Products<'a> {
     way: Way<'a>,
-    weights: &'a [Option<Right<'w>>],
     gates: Option<&'a [f32]>,
     x: MatRef<'a>,
     /// What the products meet before their gates, of the output's shape.
     at: Option<MatRef<'a>>,
 }
 
-impl Products<'_, '_> {
+/// Rows and columns of the output.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    column: usize,
+}
+
+impl Products<'_> {
     /// `y_to (+)= Σ gate · x_from W`; for each pair Σ at_to · x_from W, if there is such.
-    fn add_to(&self, y: MatMut<'_>, write: Write) -> Vec<f32> {
+    fn add_to(&self, y: MatMut<'_>, kernels: Vec<Option<Right<'_>>>, write: Write) -> PairDots {
         let (pairs, o) = (self.way.from.len(), y.ncols());
         add_macs(self.gates.map_or(0, |_| pairs * o));
-        // Rows of a piece, so that a group has about a block of pairs there.
-        let rows = PAIRS * self.way.num_groups() * self.way.num_to / pairs.max(1);
-        let rows = rows.clamp(64, self.way.num_to.div_ceil(4).max(64));
-        // By rows alone where that is enough.
-        let row_pieces = self.way.num_to.div_ceil(rows).max(1);
-        let columns = o.div_ceil(PIECES.div_ceil(row_pieces)).next_multiple_of(COLUMNS);
-        let mut met = vec![0.0; if self.at.is_some() { pairs } else { 0 }];
-        for (first, own) in self.add_piece(y, [0, 0], [rows, columns], write) {
-            add_slice(&mut met[first..first + own.len()], &own);
-        }
-        met
+        let piece = self.piece(o);
+        // Pieces of whole columns share what was packed.
+        let is_shared = piece.column >= o && piece.row < self.way.num_to;
+        let packs = |group| is_shared && self.way.group(group).len() > FEW_PAIRS;
+        with_all_packed(kernels, packs, |weights| {
+            self.add_piece(y, weights, Place { row: 0, column: 0 }, piece, write)
+        })
     }
 
-    /// Rows and columns of the output from `first`, cut into pieces, which visit the groups in order.
+    /// How many rows and columns a piece of an output of width `o` has: by rows alone where that is enough.
+    fn piece(&self, o: usize) -> Place {
+        let num_to = self.way.num_to;
+        // So that a group has about a block of pairs there.
+        let row = BLOCK * self.way.num_groups() * num_to / self.way.from.len().max(1);
+        let row = row.clamp(LEAST_ROWS, num_to.div_ceil(PIECES).max(LEAST_ROWS));
+        let row_pieces = num_to.div_ceil(row).max(1);
+        let column = o.div_ceil(PIECES.div_ceil(row_pieces)).next_multiple_of(COLUMNS);
+        Place { row, column }
+    }
+
+    /// Rows and columns of the output from `first`, cut into pieces.
     fn add_piece(
         &self,
-        mut y: MatMut<'_>,
-        first: [usize; 2],
-        piece: [usize; 2],
+        y: MatMut<'_>,
+        weights: &[Option<Right<'_>>],
+        first: Place,
+        piece: Place,
         write: Write,
-    ) -> Met {
-        let [row, column] = first;
-        let both = |(mut a, b): (Met, Met)| {
-            a.extend(b);
-            a
-        };
-        if y.nrows() > piece[0] {
-            let cut = half(y.nrows(), piece[0]);
+    ) -> PairDots {
+        let halves = if y.nrows() > piece.row {
+            let cut = half(y.nrows(), piece.row);
             let (y0, y1) = y.split_at_row_mut(cut);
-            return both(rayon::join(
-                || self.add_piece(y0, first, piece, write),
-                || self.add_piece(y1, [row + cut, column], piece, write),
-            ));
-        }
-        if y.ncols() > piece[1] {
-            let cut = half(y.ncols(), piece[1]);
+            [(y0, first), (y1, Place { row: first.row + cut, ..first })]
+        } else if y.ncols() > piece.column {
+            let cut = half(y.ncols(), piece.column);
             let (y0, y1) = y.split_at_col_mut(cut);
-            return both(rayon::join(
-                || self.add_piece(y0, first, piece, write),
-                || self.add_piece(y1, [row, column + cut], piece, write),
-            ));
-        }
+            [(y0, first), (y1, Place { column: first.column + cut, ..first })]
+        } else {
+            return self.add_groups(y, weights, first, write);
+        };
+        let add = |(y, first)| self.add_piece(y, weights, first, piece, write);
+        let [left, right] = halves;
+        let (mut dots, more) = rayon::join(|| add(left), || add(right));
+        dots.extend(more);
+        dots
+    }
+
+    /// The products that come to rows and columns from `first`, group after group.
+    fn add_groups(
+        &self,
+        mut y: MatMut<'_>,
+        weights: &[Option<Right<'_>>],
+        Place { row, column }: Place,
+        write: Write,
+    ) -> PairDots {
         if write == Write::Replace {
             y.fill(0.0);
         }
         let (rows, columns) = (y.nrows(), y.ncols());
-        let mut met = Met::new();
-        for (group, right) in self.weights.iter().enumerate() {
+        let mut all_dots = PairDots::new();
+        for (group, right) in weights.iter().enumerate() {
             let pairs = self.way.pairs_to(group, &(row..row + rows));
             let Some(right) = right.as_ref().filter(|_| !pairs.is_empty()) else { continue };
             let is_whole = columns == right.values().ncols();
@@ -300,18 +317,10 @@ impl Products<'_, '_> {
             let left = Left::of_rows(self.x, &self.way.from[pairs.clone()]);
             product_scatter(y.rb_mut(), (left, &right), scatter, dots);
             if self.at.is_some() {
-                met.push((pairs.start, sums));
+                all_dots.push((pairs.start, sums));
             }
         }
-        met
-    }
-}
-
-/// Rows of `x` that are named, each times its gate.
-fn scale_rows((x, rows): (MatRef<'_>, &[u32]), gates: &[f32], out: &mut [f32]) {
-    for ((row, gate), out) in rows.iter().zip(gates).zip(out.chunks_mut(x.ncols())) {
-        let row = x.row(*row as usize).try_as_row_major().expect("contiguous");
-        scaled_copy(out, *gate, row.as_slice());
+        all_dots
     }
 }
 
@@ -328,18 +337,18 @@ fn add_weight_gradients(
         for first in own.clone().step_by(CHUNK) {
             let pairs = first..(first + CHUNK).min(own.end);
             let (from, to) = (&routes.from[pairs.clone()], &routes.to[pairs.clone()]);
-            let (x, dy) = (mat(x, routes.num_from, i), mat(dy, routes.num_to, o));
-            let (left, right) = (Left::of_rows(x, from), Right::of_rows(dy, to, precision));
+            let left = Left::of_rows(mat(x, routes.num_from, i), from);
+            let right = Right::of_rows(mat(dy, routes.num_to, o), to, precision);
             let Some(gates) = gates.map(|gates| &gates[pairs.clone()]) else {
                 add_outer(dw, left, right);
                 continue;
             };
             with_scratch(pairs.len() * i.min(o), |scaled| {
                 if i < o {
-                    scale_rows((x, from), gates, scaled);
+                    scaled_rows((x, i), from, gates, scaled);
                     add_outer(dw, mat(scaled, pairs.len(), i).into(), right);
                 } else {
-                    scale_rows((dy, to), gates, scaled);
+                    scaled_rows((dy, o), to, gates, scaled);
                     add_outer(dw, left, Right::new(mat(scaled, pairs.len(), o), precision));
                 }
             });

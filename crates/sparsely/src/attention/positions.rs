@@ -21,22 +21,35 @@ pub struct Sinusoids<'t> {
 /// Rows of [`Sinusoids`] for distances from −`behind` to `ahead`, of width D: pe(r)[2i] = sin(r ωᵢ), pe(r)[2i+1] =
 /// cos(r ωᵢ), ωᵢ = 10⁴^(−2i/D).
 pub(crate) fn sinusoids([behind, ahead]: [usize; 2], d: usize) -> Vec<f32> {
-    // One sine and cosine for as many rows: from row to row they turn by ω, exact to a few ulp of f64.
-    const ROWS: usize = 64;
+    // One sine and cosine for as many distances, from a multiple of theirs: between them an angle turns by ω, which
+    // loses less than 1e-13.
+    const BLOCK: usize = 64;
     let mut table = vec![0.0; (behind + ahead + 1) * d];
-    table.par_chunks_mut(ROWS * d).enumerate().for_each(|(block, rows)| {
-        let r = (block * ROWS) as f64 - behind as f64;
+    let fill = |rows: &mut [f32], first: i64| {
+        let before = first.rem_euclid(BLOCK as i64);
         for c in (0..d).step_by(2) {
             let omega = BASE.powf(-(c as f64) / d as f64);
             let (turn_sin, turn_cos) = omega.sin_cos();
-            let (mut sin, mut cos) = (r * omega).sin_cos();
+            let (mut sin, mut cos) = ((first - before) as f64 * omega).sin_cos();
+            let mut turn = || {
+                let now = [sin, cos];
+                (sin, cos) = (sin * turn_cos + cos * turn_sin, cos * turn_cos - sin * turn_sin);
+                now
+            };
+            for _ in 0..before {
+                turn();
+            }
             for row in rows.chunks_mut(d) {
-                for (value, x) in row[c..].iter_mut().zip([sin, cos]) {
+                for (value, x) in row[c..].iter_mut().zip(turn()) {
                     *value = x as f32;
                 }
-                (sin, cos) = (sin * turn_cos + cos * turn_sin, cos * turn_cos - sin * turn_sin);
             }
         }
+    };
+    let (head, rest) = table.split_at_mut(behind % BLOCK * d);
+    fill(head, -(behind as i64));
+    rest.par_chunks_mut(BLOCK * d).enumerate().for_each(|(block, rows)| {
+        fill(rows, (block * BLOCK) as i64 - (behind - behind % BLOCK) as i64);
     });
     table
 }
@@ -130,5 +143,29 @@ impl RelativePositions {
     /// Whether sinusoids of distances are needed.
     pub fn are_relative(&self) -> bool {
         *self == RelativePositions::TransformerXl
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sinusoids_are_those_of_their_distance_in_any_table() {
+        for [behind, ahead, d] in [[0, 0, 2], [3, 70, 6], [64, 0, 5], [200, 130, 8]] {
+            let table = sinusoids([behind, ahead], d);
+            for (row, values) in table.chunks(d).enumerate() {
+                let r = row as f64 - behind as f64;
+                for (c, value) in values.iter().enumerate() {
+                    let angle = r * BASE.powf(-((c / 2 * 2) as f64) / d as f64);
+                    let want = if c % 2 == 0 { angle.sin() } else { angle.cos() };
+                    assert!((f64::from(*value) - want).abs() < 6e-8, "{behind} {ahead} {r} {c}");
+                }
+            }
+            let zero = &table[behind * d..][..d];
+            assert!(zero.iter().enumerate().all(|(c, x)| *x == (c % 2) as f32), "{zero:?}");
+            let wider = sinusoids([behind + 41, ahead + 7], d);
+            assert!(wider[41 * d..][..table.len()] == table, "{behind} {ahead}");
+        }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn with_packed<R>(right: &Right<'_>, f: impl FnOnce(&Right<'_>) -> R)
     })
 }
 
-/// The same of several; those of which `packs` says no stay as they are.
+/// The same of several; those of which `packs` says no stay as they are. The thread keeps room for all of them.
 pub(crate) fn with_all_packed<R>(
     mut rights: Vec<Option<Right<'_>>>,
     packs: impl Fn(usize) -> bool,

@@ -2,7 +2,7 @@
 
 use super::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start, mat, mat_mut};
 use crate::Activation;
-use crate::kernel::elementwise::{activate, activate_backward};
+use crate::kernel::elementwise::{activate, activate_backward, axpy, dot};
 use crate::kernel::scratch::with_scratch;
 use crate::precision::{Precision, nearest_bf16};
 use faer::linalg::matmul::matmul;
@@ -23,12 +23,13 @@ pub(super) fn portable_scatter(
     with_scratch(m * n, |out| {
         portable(mat_mut(out, m, n), Start::Zero, left, right, Finish::None);
         for (r, out) in out.chunks(n).enumerate() {
+            let row = scatter.row(r);
             if let Some(Dots { at, sums }) = &mut dots {
-                sums[r] = out.iter().enumerate().map(|(c, x)| x * at[(scatter.row(r), c)]).sum();
+                let at = at.row(row).try_as_row_major().expect("neighbours");
+                sums[r] = dot(at.as_slice(), out);
             }
-            for (c, x) in out.iter().enumerate() {
-                dst[(scatter.row(r), c)] += scatter.gate(r) * x;
-            }
+            let dst = dst.rb_mut().row_mut(row).try_as_row_major_mut().expect("neighbours");
+            axpy(dst.as_slice_mut(), scatter.gate(r), out);
         }
     });
 }

@@ -235,7 +235,7 @@ fn scatterings(precision: Precision) -> Vec<(String, Scattering)> {
 #[test]
 fn rows_are_gathered_and_scattered_as_by_the_plain_loop() {
     let shapes =
-        [(1, 5, 3), (3, 70, 40), (9, 193, 65), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
+        [(1, 5, 3), (3, 500, 40), (9, 193, 65), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
     for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
         let (inputs, outputs, first) = (m + 3, m / 2 + 2, 11);
         let (a, b, at) = (random(inputs * k, 5), random(k * n, 6), random(outputs * n, 7));
@@ -294,7 +294,7 @@ fn named_rows_have_the_bits_of_their_copies() {
     let copy = |x: &[f32], names: &[u32], width: usize| -> Vec<f32> {
         names.iter().flat_map(|name| x[*name as usize * width..][..width].to_vec()).collect()
     };
-    let shapes = [(2, 5, 3), (9, 193, 65), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
+    let shapes = [(1, 5, 3), (9, 193, 65), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
     for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
         // The inner dimension by name: a weight gradient.
         let (a, b) = (random((k + 2) * m, 5), random((k + 3) * n, 6));
@@ -331,22 +331,74 @@ fn a_scattered_row_has_its_own_bits() {
     for (precision, (k, n)) in BOTH.iter().flat_map(|p| [(65, 70), (777, 40)].map(|s| (*p, s))) {
         let (a, b, gates) = (random(70 * k, 1), random(k * n, 2), random(70, 3));
         let rows: Vec<u32> = (0..70).collect();
+        // Each row of the output from two of the product.
+        let to: Vec<u32> = rows.iter().map(|row| row / 2).collect();
         let right = Right::new(mat(&b, k, n), precision);
-        let run = |rows: &[u32], right: &Right<'_>| {
-            let mut c = random(70 * n, 4);
-            let left = Left::of_rows(mat(&a, 70, k), rows);
-            let own: Vec<f32> = rows.iter().map(|row| gates[*row as usize]).collect();
-            let scatter = Scatter { rows, first: 0, gates: Some(&own) };
-            product_scatter(mat_mut(&mut c, 70, n), (left, right), scatter, None);
+        let run = |own: std::ops::Range<usize>, right: &Right<'_>| {
+            let mut c = random(35 * n, 4);
+            let left = Left::of_rows(mat(&a, 70, k), &rows[own.clone()]);
+            let gates = Some(&gates[own.clone()]);
+            let scatter = Scatter { rows: &to[own], first: 0, gates };
+            product_scatter(mat_mut(&mut c, 35, n), (left, right), scatter, None);
             c
         };
-        let all = run(&rows, &right);
-        assert!(with_packed(&right, |right| run(&rows, right)) == all);
-        for count in [1, 2, 6, 7, 8, 16, 17, 33, 48] {
-            let few = run(&rows[9..9 + count], &right);
-            assert!(few[9 * n..(9 + count) * n] == all[9 * n..(9 + count) * n], "{count} rows");
+        let all = run(0..70, &right);
+        assert!(with_packed(&right, |right| run(0..70, right)) == all);
+        for count in [2, 4, 6, 8, 16, 18, 34, 48] {
+            let few = run(10..10 + count, &right);
+            let own = 5 * n..(10 + count) / 2 * n;
+            assert!(few[own.clone()] == all[own], "{count} rows");
         }
     }
+}
+
+#[test]
+fn a_scatter_of_nothing_changes_nothing() {
+    for precision in BOTH {
+        for [m, k, n] in [[0, 5, 3], [2, 0, 3], [2, 5, 0]] {
+            let (a, b, at) = (random(2 * k, 1), random(k * n, 2), random(2 * n, 3));
+            let names: Vec<u32> = (0..m as u32).collect();
+            let mut c = vec![0.5; 2 * n];
+            let mut sums = vec![9.0; m];
+            product_scatter(
+                mat_mut(&mut c, 2, n),
+                (Left::of_rows(mat(&a, 2, k), &names), &Right::new(mat(&b, k, n), precision)),
+                Scatter { rows: &names, first: 0, gates: None },
+                Some(Dots { at: mat(&at, 2, n), sums: &mut sums }),
+            );
+            assert!(c.iter().all(|x| *x == 0.5) && sums.iter().all(|x| *x == 0.0));
+        }
+    }
+}
+
+/// Some packed before, some refused, some that are not there.
+#[test]
+fn packing_all_keeps_what_is_there() {
+    let (a, b) = (random(3 * 40, 1), random(40 * 33, 2));
+    let right = Right::new(mat(&b, 40, 33), Precision::F32);
+    with_packed(&right, |packed| {
+        let all = vec![Some(right), None, Some(*packed), Some(right)];
+        with_all_packed(
+            all,
+            |group| group != 3,
+            |all| {
+                assert!(all[1].is_none() && !all[3].is_some_and(|right| right.is_packed()));
+                let results = all.iter().flatten().map(|right| {
+                    let mut c = vec![0.0; 3 * 33];
+                    product(
+                        mat_mut(&mut c, 3, 33),
+                        Start::Zero,
+                        mat(&a, 3, 40).into(),
+                        right,
+                        Finish::None,
+                    );
+                    c
+                });
+                let results: Vec<Vec<f32>> = results.collect();
+                assert!(results.iter().all(|c| *c == results[0]));
+            },
+        );
+    });
 }
 
 /// act(a), row-major: GELU against its formula within an ulp or two, so that what is rounded to bf16 afterwards

@@ -61,7 +61,7 @@ pub(super) struct AmxBf16;
 
 impl Kernel for AmxBf16 {
     type Register = __m512;
-    type Later = Later;
+    type Pending = Pending;
     const TILE_ROWS: usize = 2 * SIDE;
     const TILE_REGISTERS: usize = 2;
     // A panel and a tile's rows of the left factor take two thirds of the first-level cache.
@@ -136,14 +136,14 @@ impl Kernel for AmxBf16 {
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, later: &mut Later) {
-        let turn = 1 - later.turn;
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, pending: &mut Pending) {
+        let turn = 1 - pending.turn;
         // SAFETY: the caller's contract: the left factor has whole registers of rows (packed with room behind
         // its last row), both have whole steps. Of the sums those that were stored are read.
         unsafe {
             tile.fetch_result(rows, registers * SIDE);
             let is_whole = rows == 2 * SIDE && registers == 2 && tile.is_plain(2 * SIDE);
-            let sums = later.sums[turn].as_mut_ptr().cast::<f32>();
+            let sums = pending.sums[turn].as_mut_ptr().cast::<f32>();
             let (to, stride) =
                 if is_whole { (tile.dst, tile.dst_stride) } else { (sums, 2 * SIDE) };
             match (rows > SIDE, registers) {
@@ -153,18 +153,18 @@ impl Kernel for AmxBf16 {
                 (false, _) => one_by_one(tile, to, stride),
             }
             // While the tile registers multiply, the vector registers are free for the tile before.
-            Self::finish(later);
+            Self::finish(pending);
             if !is_whole {
-                later.turn = turn;
-                later.left = Some(Unfinished { tile: *tile, rows, registers });
+                pending.turn = turn;
+                pending.tile = Some(Unfinished { tile: *tile, rows, registers });
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn finish(later: &mut Later) {
-        let Some(Unfinished { tile, rows, registers }) = later.left.take() else { return };
-        let sums = later.sums[later.turn].as_ptr().cast::<f32>();
+    unsafe fn finish(pending: &mut Pending) {
+        let Some(Unfinished { tile, rows, registers }) = pending.tile.take() else { return };
+        let sums = pending.sums[pending.turn].as_ptr().cast::<f32>();
         for r in 0..rows {
             // SAFETY: the tile's sums of that row were stored.
             unsafe {
@@ -183,15 +183,15 @@ impl Kernel for AmxBf16 {
 struct Sums([f32; 4 * SIDE * SIDE]);
 
 /// The sums of a tile, and room for those of the next.
-pub(super) struct Later {
+pub(super) struct Pending {
     sums: [MaybeUninit<Sums>; 2],
     turn: usize,
-    left: Option<Unfinished>,
+    tile: Option<Unfinished>,
 }
 
-impl Default for Later {
-    fn default() -> Later {
-        Later { sums: [const { MaybeUninit::uninit() }; 2], turn: 0, left: None }
+impl Default for Pending {
+    fn default() -> Pending {
+        Pending { sums: [const { MaybeUninit::uninit() }; 2], turn: 0, tile: None }
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) trait Kernel {
     /// What holds the lanes of a factor, and the f32 sums.
     type Register: Register;
     /// A tile whose sums are there and whose finish is not.
-    type Later: Default;
+    type Pending: Default;
     /// Rows of a tile.
     const TILE_ROWS: usize;
     /// Registers of a row of a tile.
@@ -88,12 +88,13 @@ pub(super) trait Kernel {
     /// Called by the same thread after them.
     unsafe fn end() {}
 
-    /// One tile; see [`Tile::compute`]. It may be left in `later` until the next tile or [`Kernel::finish`].
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, later: &mut Self::Later);
+    /// One tile; see [`Tile::compute`]. It may stay unfinished until the next tile or [`Kernel::finish`]: until then
+    /// what it points to must live, and nobody may read or write its part of the result.
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, pending: &mut Self::Pending);
 
-    /// Finishes the tile that was left.
+    /// Finishes the tile that is pending.
     #[inline(always)]
-    unsafe fn finish(_later: &mut Self::Later) {}
+    unsafe fn finish(_pending: &mut Self::Pending) {}
 
     /// Lanes that `k` elements of the inner dimension take.
     fn lanes(k: usize) -> usize {
@@ -132,7 +133,7 @@ pub(super) struct Avx2;
 
 impl Kernel for Avx2 {
     type Register = __m256;
-    type Later = ();
+    type Pending = ();
     const TILE_ROWS: usize = 6;
     const TILE_REGISTERS: usize = 2;
     // A panel takes a third of the smallest first-level cache.
@@ -151,7 +152,7 @@ pub(super) struct Avx512;
 
 impl Kernel for Avx512 {
     type Register = __m512;
-    type Later = ();
+    type Pending = ();
     const TILE_ROWS: usize = 8;
     const TILE_REGISTERS: usize = 3;
     const INNER: usize = 192;
@@ -169,7 +170,7 @@ pub(super) struct Avx2Rounded;
 
 impl Kernel for Avx2Rounded {
     type Register = __m256;
-    type Later = ();
+    type Pending = ();
     const TILE_ROWS: usize = Avx2::TILE_ROWS;
     const TILE_REGISTERS: usize = Avx2::TILE_REGISTERS;
     const INNER: usize = Avx2::INNER;
@@ -242,7 +243,7 @@ pub(super) struct Avx512Bf16;
 
 impl Kernel for Avx512Bf16 {
     type Register = __m512;
-    type Later = ();
+    type Pending = ();
     const TILE_ROWS: usize = 8;
     const TILE_REGISTERS: usize = 3;
     const INNER: usize = 192;

@@ -43,11 +43,13 @@ struct Strided<'a> {
     rows: usize,
     /// Distance of columns.
     cols: usize,
+    /// Whether the elements of a row are neighbours; otherwise those of a column are.
+    is_row_major: bool,
     /// What the inner dimension runs over, if not over all in order.
     inner: Option<&'a [u32]>,
 }
 
-// SAFETY: it is a matrix reference without its lifetime, which its users keep.
+// SAFETY: it is a matrix reference, to read.
 unsafe impl Sync for Strided<'_> {}
 
 impl<'a> Strided<'a> {
@@ -55,34 +57,39 @@ impl<'a> Strided<'a> {
     fn of(a: MatRef<'a>, inner: Option<&'a [u32]>) -> Option<Strided<'a>> {
         let (rows, cols) = (a.row_stride(), a.col_stride());
         let works = rows >= 0 && cols >= 0 && (rows == 1 || cols == 1);
-        works.then(|| Strided { data: a.as_ptr(), rows: rows as usize, cols: cols as usize, inner })
+        works.then(|| Strided {
+            data: a.as_ptr(),
+            rows: rows as usize,
+            cols: cols as usize,
+            is_row_major: cols == 1,
+            inner,
+        })
     }
 
     /// A right factor, if its named rows are contiguous.
     fn right(right: &Right<'a>) -> Option<Strided<'a>> {
         let strided = Strided::of(right.values(), right.rows())?;
-        (strided.inner.is_none() || strided.is_row_major()).then_some(strided)
+        (strided.inner.is_none() || strided.is_row_major).then_some(strided)
     }
 
     /// A left factor, if its named rows or columns are contiguous.
     fn left(left: &Left<'a>) -> Option<Strided<'a>> {
         let strided = Strided::of(left.values, left.inner)?;
-        let works = match strided.is_row_major() {
-            true => left.inner.is_none(),
-            false => left.rows.is_none(),
-        };
-        works.then_some(strided)
+        match (left.rows, left.inner) {
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => strided.is_row_major.then_some(strided),
+            // Of a single row both axes are contiguous.
+            (None, Some(_)) => {
+                (strided.rows == 1).then_some(Strided { is_row_major: false, ..strided })
+            }
+            (None, None) => Some(strided),
+        }
     }
 
     /// Where place `k` of the inner dimension lies.
     #[inline(always)]
     fn place(&self, k: usize) -> usize {
         self.inner.map_or(k, |names| names[k] as usize)
-    }
-
-    /// Whether the elements of a row are neighbours.
-    fn is_row_major(self) -> bool {
-        self.cols == 1
     }
 }
 
@@ -207,7 +214,8 @@ impl<'a> Product<'a> {
     ///
     /// # Safety
     /// `run` is [`Product::run_on`] compiled for the instruction set of `K`, and the processor
-    /// has it; pointers are those of matrices of m×n, m×k and k×n, of which the first is not shared.
+    /// has it; pointers are those of matrices of m×n, m×k and k×n, of which the first is not shared, or names
+    /// and rows of a scatter are below what their matrices have.
     unsafe fn compute<K: Kernel>(&self, run: unsafe fn(&Product<'a>, &mut [f32], &mut [f32])) {
         let lanes = K::lanes(K::block_len(self.k));
         let active = if self.act == Activation::Identity { 0 } else { ACTIVE };
@@ -230,7 +238,7 @@ impl<'a> Product<'a> {
 
     fn packs_left<K: Kernel>(&self) -> bool {
         K::CONVERTS
-            || !self.left.is_row_major()
+            || !self.left.is_row_major
             || self.left_rows.is_some()
             || self.act != Activation::Identity
     }
@@ -245,11 +253,11 @@ impl<'a> Product<'a> {
     #[inline(always)]
     unsafe fn run_on<K: Kernel>(&self, tiles: &mut [f32], panels: &mut [f32]) {
         let n_padded = self.n.next_multiple_of(K::Register::LANES);
-        // SAFETY: all indices stay within the factors: k0 + len ≤ k, i + rows ≤ m, and
+        // SAFETY: all indices stay within the factors (names by contract): k0 + len ≤ k, i + rows ≤ m, and
         // j + width ≤ n (columns beyond n are zeros of the panel and not stored).
         unsafe {
             K::begin();
-            let mut later = K::Later::default();
+            let mut pending = K::Pending::default();
             for k0 in (0..self.k).step_by(K::block_len(self.k)) {
                 let inner = Inner::of::<K>(k0, self.k);
                 if self.panels.is_none() && self.packs_all_panels() {
@@ -279,14 +287,14 @@ impl<'a> Product<'a> {
                             let width = K::panel_width(self.n - j);
                             let panel = strip.add((j - j0) * inner.lanes);
                             let tiles = ([i0, rows], [j, width]);
-                            self.panel_tiles::<K>((left, panel), tiles, inner, &mut later);
+                            self.panel_tiles::<K>((left, panel), tiles, inner, &mut pending);
                             j += width;
                         }
                         j0 = end;
                     }
                 }
             }
-            K::finish(&mut later);
+            K::finish(&mut pending);
             K::end();
         }
     }
@@ -298,7 +306,7 @@ impl<'a> Product<'a> {
         (left, panel): (LeftBlock, *const f32),
         ([i0, rows], [j, width]): ([usize; 2], [usize; 2]),
         inner: Inner,
-        later: &mut K::Later,
+        pending: &mut K::Pending,
     ) {
         let columns = width.min(self.n - j);
         let (bias, residual, residual_stride, adds) = self.start_at(i0, j, inner);
@@ -306,7 +314,7 @@ impl<'a> Product<'a> {
             let height = K::TILE_ROWS.min(rows - i);
             // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.
             unsafe {
-                let scatter = self.scatter_at::<K>(i0 + i, j);
+                let scatter = self.scatter_at(i0 + i, j);
                 let row = if scatter.is_some() { 0 } else { i0 + i };
                 let dst = self.dst.add(row * self.dst_stride + j);
                 let tile = Tile {
@@ -323,9 +331,9 @@ impl<'a> Product<'a> {
                     residual_stride,
                     scatter,
                 };
-                K::tile(&tile, height, width / K::Register::LANES, later);
+                K::tile(&tile, height, width / K::Register::LANES, pending);
                 if let (Finish::Slope { act, at }, true) = (self.finish, inner.is_last) {
-                    K::finish(later);
+                    K::finish(pending);
                     for r in 0..height {
                         let row = at.as_ptr().add((i0 + i + r) * at.row_stride() as usize + j);
                         scale_by_slope::<Fused>(
@@ -362,7 +370,7 @@ impl<'a> Product<'a> {
 
     /// Where the rows from `i` and the columns from `j` of a tile go.
     #[inline(always)]
-    unsafe fn scatter_at<K: Kernel>(&self, i: usize, j: usize) -> Option<ScatterTile> {
+    unsafe fn scatter_at(&self, i: usize, j: usize) -> Option<ScatterTile> {
         let (scatter, dots) = self.scatter.as_ref()?;
         // SAFETY: i < m and j < n; the lanes have room for the widest registers of all rows.
         unsafe {
@@ -387,7 +395,7 @@ impl<'a> Product<'a> {
         inner: Inner,
         tiles: &mut [f32],
     ) -> LeftBlock {
-        let Strided { data, rows: row_stride, cols: col_stride, inner: names } = self.left;
+        let Strided { data, rows: row_stride, cols: col_stride, inner: names, .. } = self.left;
         // SAFETY: i0 < m and k0 < k; the scratch has room for the rows and for columns that are activated.
         unsafe {
             let first = if self.left_rows.is_some() { 0 } else { i0 };
@@ -399,7 +407,7 @@ impl<'a> Product<'a> {
             let (packed, active) =
                 tiles.split_at_mut((self.m.min(ROWS) + SPARE_ROWS) * inner.lanes);
             let to = packed.as_mut_ptr();
-            if self.left.is_row_major() {
+            if self.left.is_row_major {
                 let indices = self.left_rows.map(|indices| &indices[i0..i0 + rows]);
                 let from = LeftRows { data: block, stride: row_stride, indices };
                 pack_rows::<K>((from, self.act), rows, inner, to);

@@ -62,7 +62,7 @@ pub(super) unsafe fn pack_strip<K: Kernel>(
     // ahead touches nothing.
     unsafe {
         let from = right.data.add(j0 * right.cols);
-        if !right.is_row_major() {
+        if !right.is_row_major {
             let from = from.add(inner.k0 * right.rows);
             let mut j = j0;
             while j < end {

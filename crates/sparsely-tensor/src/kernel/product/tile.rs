@@ -91,7 +91,8 @@ impl Tile {
     ///
     /// # Safety
     /// The instruction set of `K`. `a` has R rows of `k` lanes at its stride, `b` `k` rows
-    /// of W registers, `dst` (and the residual) R rows of `columns`, the bias one.
+    /// of W registers, `dst` (and the residual) R rows of `columns`, or those that the scatter
+    /// names, the bias one.
     #[inline(always)]
     unsafe fn compute<K: Kernel, const R: usize, const W: usize>(&self) {
         if R > K::TILE_ROWS || W > K::TILE_REGISTERS {
@@ -130,8 +131,11 @@ impl Tile {
     }
 
     /// Fetches what will be written, while the sums are computed.
+    ///
+    /// # Safety
+    /// The tile has so many rows.
     #[inline(always)]
-    pub(super) fn fetch_result(&self, rows: usize, width: usize) {
+    pub(super) unsafe fn fetch_result(&self, rows: usize, width: usize) {
         for r in 0..rows {
             for line in (0..width).step_by(16) {
                 // SAFETY: the tile has the rows; fetching touches nothing.
