@@ -10,7 +10,7 @@ use crate::kernel::elementwise::{
     Activation, activate, activate_backward, add_slice, axpy, dot, scale, scaled_rows,
 };
 use crate::kernel::gemm::{
-    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product,
+    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product, with_all_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::packed::Params;
@@ -213,15 +213,14 @@ impl<'t> Var<'t> {
         let mut z = tape.take(n * o);
         let (x, params) = (self.values(), tape.params());
         let kernels = kernels(tape, &weights.w, groups)?;
-        cut(groups.blocks(block_len(&kernels, n)), z.as_f32_mut(), o).into_par_iter().for_each(
-            |(block, z)| {
-                let rows = &groups.rows[block.entries.clone()];
-                let start = weights.start(params, block.group, o);
-                let w = kernels[block.group].as_ref().expect("of each group with rows");
-                let left = Left::of_rows(mat(x, groups.num_rows(), i), rows);
-                product(mat_mut(z, rows.len(), o), start, left, w, Finish::None);
-            },
-        );
+        let blocks = groups.blocks(block_len(groups, &kernels));
+        let z_blocks = cut(blocks, z.as_f32_mut(), o);
+        with_kernels(groups, kernels, z_blocks, |block, w, z| {
+            let rows = &groups.rows[block.entries.clone()];
+            let start = weights.start(params, block.group, o);
+            let left = Left::of_rows(mat(x, groups.num_rows(), i), rows);
+            product(mat_mut(z, rows.len(), o), start, left, w, Finish::None);
+        });
 
         let out = tape.grad_id();
         let (x, weights, groups) = (self.clone_saved(), *weights, Arc::clone(groups));
@@ -229,11 +228,15 @@ impl<'t> Var<'t> {
             let params = backward.params;
             if x.grad.is_some() {
                 let mut dx_n = backward.pool.take(crate::DType::F32, n * i);
-                let w = params.view(&weights.w);
-                let w = |group: usize| {
-                    Right::new(mat(&w[group * i * o..], i, o).transpose(), precision)
-                };
-                gather_backward_rows(&groups, &w, dz.as_f32(), dx_n.as_f32_mut(), [i, o]);
+                let w_t = transposed(params.view(&weights.w), &groups, precision, [i, o]);
+                let dz = dz.as_f32();
+                let blocks = groups.blocks(block_len(&groups, &w_t));
+                let dx_blocks = cut(blocks, dx_n.as_f32_mut(), i);
+                with_kernels(&groups, w_t, dx_blocks, |block, w_t, dx| {
+                    let rows = block.entries.len();
+                    let dz = mat(&dz[block.entries.start * o..], rows, o);
+                    gemm(mat_mut(dx, rows, i), Write::Replace, dz, *w_t);
+                });
                 let dx_n = dx_n.as_f32();
                 backward.contribute(x.grad, x.value.len(), |dx, write| {
                     combine(&groups, dx_n, None, dx, i, write);
@@ -281,15 +284,14 @@ impl<'t> Var<'t> {
         let params = tape.params();
         let kernels = kernels(tape, &weights.w, groups)?;
         let z = self.values();
-        cut(groups.blocks(block_len(&kernels, n)), y_n.as_f32_mut(), o).into_par_iter().for_each(
-            |(block, y)| {
-                let rows = block.entries.len();
-                let start = weights.start(params, block.group, o);
-                let w = kernels[block.group].as_ref().expect("of each group with rows");
-                let u = Left::active(mat(&z[block.entries.start * i..], rows, i), act);
-                product(mat_mut(y, rows, o), start, u, w, Finish::None);
-            },
-        );
+        let blocks = groups.blocks(block_len(groups, &kernels));
+        let y_blocks = cut(blocks, y_n.as_f32_mut(), o);
+        with_kernels(groups, kernels, y_blocks, |block, w, y| {
+            let rows = block.entries.len();
+            let start = weights.start(params, block.group, o);
+            let u = Left::active(mat(&z[block.entries.start * i..], rows, i), act);
+            product(mat_mut(y, rows, o), start, u, w, Finish::None);
+        });
         let mut y = tape.take(shape.len());
         let start = match residual {
             Some(residual) => {
@@ -337,10 +339,40 @@ fn kernels<'p>(tape: &Tape<'p>, w: &Param, groups: &RowGroups) -> Result<Vec<Opt
     (0..groups.num_groups()).map(kernel).collect()
 }
 
+/// The kernels of the groups that have rows, `[O, I]`.
+fn transposed<'w>(
+    w: &'w [f32],
+    groups: &RowGroups,
+    precision: Precision,
+    [i, o]: [usize; 2],
+) -> Vec<Option<Right<'w>>> {
+    let kernel = |group| Right::new(mat(&w[group * i * o..], i, o).transpose(), precision);
+    let has_rows = |group: &usize| !groups.group(*group).is_empty();
+    (0..groups.num_groups()).map(|g| Some(g).filter(has_rows).map(kernel)).collect()
+}
+
 /// Entries of a block: fewer where there are few and packing is not done block by block.
-fn block_len(kernels: &[Option<Right<'_>>], entries: usize) -> usize {
+fn block_len(groups: &RowGroups, kernels: &[Option<Right<'_>>]) -> usize {
     let is_packed = kernels.iter().flatten().all(Right::is_packed);
-    if is_packed { row_block(entries) } else { ROW_BLOCK }
+    if is_packed { row_block(groups.num_entries()) } else { ROW_BLOCK }
+}
+
+/// Calls `f` on all threads for each block of entries with its group's kernel and its part; kernels that several
+/// blocks ask for are packed once.
+fn with_kernels<T: Send>(
+    groups: &RowGroups,
+    kernels: Vec<Option<Right<'_>>>,
+    parts: Vec<(Block, T)>,
+    f: impl Fn(&Block, &Right<'_>, T) + Sync,
+) {
+    let len = block_len(groups, &kernels);
+    let is_shared = |group| groups.group(group).len() > len;
+    with_all_packed(kernels, is_shared, |kernels| {
+        parts.into_par_iter().for_each(|(block, part)| {
+            let kernel = kernels[block.group].as_ref().expect("of each group with rows");
+            f(&block, kernel, part);
+        });
+    });
 }
 
 fn check_rows(op: &'static str, shape: Shape, rows: usize, width: usize) -> Result<()> {
@@ -374,20 +406,6 @@ pub(super) fn combine(
                 }
             }
         }
-    });
-}
-
-fn gather_backward_rows<'w>(
-    groups: &RowGroups,
-    w_t: &(impl Fn(usize) -> Right<'w> + Sync),
-    dz: &[f32],
-    dx_n: &mut [f32],
-    [i, o]: [usize; 2],
-) {
-    cut(groups.blocks(ROW_BLOCK), dx_n, i).into_par_iter().for_each(|(block, dx)| {
-        let rows = block.entries.len();
-        let dz = mat(&dz[block.entries.start * o..], rows, o);
-        gemm(mat_mut(dx, rows, i), Write::Replace, dz, w_t(block.group));
     });
 }
 
@@ -426,17 +444,18 @@ fn scatter_backward_rows(
 ) {
     let (act, groups) = (saved.act, saved.groups);
     let (z, gates) = (saved.z.value.as_f32(), saved.gates.value.as_f32());
-    let dg_blocks = cut(groups.blocks(ROW_BLOCK), dg, 1);
-    let dz_blocks = cut(groups.blocks(ROW_BLOCK), dz, i);
-    dz_blocks.into_par_iter().zip(dg_blocks).for_each(|((block, dz), (_, dg))| {
+    let w_t = transposed(w, groups, saved.precision, [i, o]);
+    let len = block_len(groups, &w_t);
+    let dg_blocks = cut(groups.blocks(len), dg, 1).into_iter().map(|(_, dg)| dg);
+    let dz_blocks = cut(groups.blocks(len), dz, i).into_iter();
+    let parts = dz_blocks.zip(dg_blocks).map(|((block, dz), dg)| (block, (dz, dg))).collect();
+    with_kernels(groups, w_t, parts, |block, w_t, (dz, dg)| {
         let rows = &groups.rows[block.entries.clone()];
-        let w = &w[block.group * i * o..];
         let b = b.map(|b| &b[block.group * o..][..o]);
+        let left = Left::of_rows(mat(dy, groups.num_rows(), o), rows);
+        product(mat_mut(dz, rows.len(), i), Start::Zero, left, w_t, Finish::None);
         with_scratch(i, |u| {
-            let w_t = Right::new(mat(w, i, o).transpose(), saved.precision);
-            let left = Left::of_rows(mat(dy, groups.num_rows(), o), rows);
-            product(mat_mut(dz, rows.len(), i), Start::Zero, left, &w_t, Finish::None);
-            for (r, n) in block.entries.enumerate() {
+            for (r, n) in block.entries.clone().enumerate() {
                 let (z, du) = (&z[n * i..][..i], &mut dz[r * i..][..i]);
                 let dy = &dy[rows[r] as usize * o..][..o];
                 activate(act, z, u);
