@@ -5,6 +5,7 @@
 //! its [`Pool`] and the next request of its size class takes it, stale contents included:
 //! every kernel writes the whole of its output.
 
+use crate::precision::Bf16;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ impl Line {
 pub enum DType {
     /// IEEE 754 single precision.
     F32,
-    /// The upper half of an `F32`. Storage only, until a kernel takes it.
+    /// The upper half of an `F32`: how a factor of bf16 products is kept for the way back.
     Bf16,
 }
 
@@ -211,6 +212,24 @@ impl Buffer {
     /// As [`Buffer::as_f32`].
     pub fn as_f32_mut(&mut self) -> &mut [f32] {
         assert_eq!(self.dtype, DType::F32);
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+
+    /// The elements.
+    ///
+    /// # Panics
+    /// If the buffer holds another type: a bug of the calling kernel.
+    pub(crate) fn as_bf16(&self) -> &[Bf16] {
+        assert_eq!(self.dtype, DType::Bf16);
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+
+    /// The elements, to be written.
+    ///
+    /// # Panics
+    /// As [`Buffer::as_bf16`].
+    pub(crate) fn as_bf16_mut(&mut self) -> &mut [Bf16] {
+        assert_eq!(self.dtype, DType::Bf16);
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }
 }

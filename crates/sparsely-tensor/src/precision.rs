@@ -1,6 +1,7 @@
 //! What the factors of a matrix product are rounded to.
 
-/// Precision of matrix products. Sums are f32 in both, and so is all that is stored.
+/// Precision of matrix products. Sums are f32 in both, and so is what operations hand on; for the way back, what
+/// only products read is kept in the precision that they read it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Factors as they are.
@@ -10,7 +11,42 @@ pub enum Precision {
     Bf16,
 }
 
+/// The upper half of an f32, as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(transparent)]
+pub(crate) struct Bf16(u16);
+
+/// How a value is stored.
+pub(crate) trait Stored: Copy {
+    /// The value.
+    fn value(self) -> f32;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+}
+
+impl Stored for Bf16 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+}
+
+impl Bf16 {
+    /// As [`nearest_bf16`].
+    #[inline(always)]
+    pub(crate) fn nearest(x: f32) -> Bf16 {
+        // The upper half of a NaN may be that of an infinity.
+        if x.is_nan() { Bf16(0x7fc0) } else { Bf16((nearest_bf16(x).to_bits() >> 16) as u16) }
+    }
+}
+
 /// The nearest bf16, ties to even. NaN stays NaN; what is beyond the largest bf16 becomes infinite.
+#[inline(always)]
 pub(crate) fn nearest_bf16(x: f32) -> f32 {
     if x.is_nan() {
         return x;
@@ -23,7 +59,7 @@ pub(crate) fn nearest_bf16(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::nearest_bf16;
+    use super::{Bf16, Stored, nearest_bf16};
 
     #[test]
     fn a_bf16_keeps_seven_bits_after_the_point() {
@@ -34,5 +70,13 @@ mod tests {
         assert_eq!(nearest_bf16(0.0).to_bits(), 0);
         assert_eq!(nearest_bf16(f32::MAX), f32::INFINITY);
         assert!(nearest_bf16(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn half_the_bytes_hold_the_nearest_bf16() {
+        for x in [0.0, -0.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -3.3e-39, f32::MAX, f32::MIN] {
+            assert_eq!(Bf16::nearest(x).value().to_bits(), nearest_bf16(x).to_bits());
+        }
+        assert!(Bf16::nearest(f32::from_bits(0x7f80_0001)).value().is_nan());
     }
 }

@@ -9,7 +9,8 @@ use crate::buffer::{Buffer, DType, Pool};
 use crate::packed::Params;
 use crate::slab::{Param, Slab};
 use crate::{Error, Precision, Result, Shape};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
 type Step = Box<dyn FnOnce(&mut Backward<'_>)>;
@@ -141,12 +142,12 @@ impl<'p> Tape<'p> {
 
     pub(crate) fn var(&self, shape: Shape, value: Buffer, grad: Option<GradId>) -> Var<'_> {
         debug_assert_eq!(value.len(), shape.len());
-        Var { tape: self, value: Arc::new(value), shape, grad }
+        Var { tape: self, value: Arc::new(value), shape, grad, kept: Rc::default() }
     }
 
     /// A value without gradient in memory that others read too.
     pub(crate) fn shared(&self, shape: Shape, value: &Arc<Buffer>) -> Var<'_> {
-        Var { tape: self, value: Arc::clone(value), shape, grad: None }
+        Var { tape: self, value: Arc::clone(value), shape, grad: None, kept: Rc::default() }
     }
 
     /// Leaves `step` to be called with the output's gradient, if anything asks for it.
@@ -171,6 +172,16 @@ pub struct Var<'t> {
     pub(crate) value: Arc<Buffer>,
     pub(crate) shape: Shape,
     pub(crate) grad: Option<GradId>,
+    pub(crate) kept: Rc<Kept>,
+}
+
+/// How backward steps keep a value.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// Whether one keeps it as it is.
+    pub(crate) as_f32: Cell<bool>,
+    /// Its nearest bf16, if one keeps that.
+    pub(crate) as_bf16: OnceCell<Arc<Buffer>>,
 }
 
 impl<'t> Var<'t> {

@@ -2,6 +2,7 @@
 
 use super::isa::{Isa, simd};
 use super::math;
+use crate::precision::{Bf16, Stored};
 use rayon::prelude::*;
 
 /// Elements of a task, for loops that run over a whole buffer.
@@ -16,6 +17,23 @@ simd! {
     pub(crate) fn add_slice<I>(y: &mut [f32], x: &[f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y += x;
+        }
+    }
+}
+
+simd! {
+    /// The nearest bf16 of each of the first values: as many as there is room for.
+    pub(crate) fn narrow<I>(x: &[f32], y: &mut [Bf16]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = Bf16::nearest(*x);
+        }
+    }
+}
+
+simd! {
+    pub(crate) fn widen<I>(x: &[Bf16], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = x.value();
         }
     }
 }
@@ -84,33 +102,33 @@ pub enum Activation {
 
 /// `y = act(x)`, in a function that is compiled for an instruction set.
 #[inline(always)]
-pub(super) fn activate_row<I: Isa>(act: Activation, x: &[f32], y: &mut [f32]) {
+pub(super) fn activate_row<I: Isa, S: Stored>(act: Activation, x: &[S], y: &mut [f32]) {
     // Plain loops: the closure of a `for_each` may be compiled without the instruction set.
     let pairs = y.iter_mut().zip(x);
     match act {
         Activation::Identity => {
             for (y, x) in pairs {
-                *y = *x;
+                *y = x.value();
             }
         }
         Activation::Gelu => {
             for (y, x) in pairs {
-                *y = math::gelu::<I>(*x);
+                *y = math::gelu::<I>(x.value());
             }
         }
         Activation::Tanh => {
             for (y, x) in pairs {
-                *y = math::tanh::<I>(*x);
+                *y = math::tanh::<I>(x.value());
             }
         }
         Activation::Sigmoid => {
             for (y, x) in pairs {
-                *y = math::sigmoid::<I>(*x);
+                *y = math::sigmoid::<I>(x.value());
             }
         }
         Activation::Relu => {
             for (y, x) in pairs {
-                *y = if *x > 0.0 { *x } else { 0.0 };
+                *y = if x.value() > 0.0 { x.value() } else { 0.0 };
             }
         }
     }
@@ -118,30 +136,30 @@ pub(super) fn activate_row<I: Isa>(act: Activation, x: &[f32], y: &mut [f32]) {
 
 /// `d *= act'(x)`, in a function that is compiled for an instruction set.
 #[inline(always)]
-pub(super) fn scale_by_slope<I: Isa>(act: Activation, x: &[f32], d: &mut [f32]) {
+pub(super) fn scale_by_slope<I: Isa, S: Stored>(act: Activation, x: &[S], d: &mut [f32]) {
     let pairs = d.iter_mut().zip(x);
     match act {
         Activation::Identity => {}
         Activation::Gelu => {
             for (d, x) in pairs {
-                *d *= math::gelu_slope::<I>(*x);
+                *d *= math::gelu_slope::<I>(x.value());
             }
         }
         Activation::Tanh => {
             for (d, x) in pairs {
-                let t = math::tanh::<I>(*x);
+                let t = math::tanh::<I>(x.value());
                 *d *= I::fma(-t, t, 1.0);
             }
         }
         Activation::Sigmoid => {
             for (d, x) in pairs {
-                let s = math::sigmoid::<I>(*x);
+                let s = math::sigmoid::<I>(x.value());
                 *d *= I::fma(-s, s, s);
             }
         }
         Activation::Relu => {
             for (d, x) in pairs {
-                *d = if *x > 0.0 { *d } else { 0.0 };
+                *d = if x.value() > 0.0 { *d } else { 0.0 };
             }
         }
     }
@@ -150,13 +168,13 @@ pub(super) fn scale_by_slope<I: Isa>(act: Activation, x: &[f32], d: &mut [f32]) 
 simd! {
     /// `y = act(x)`.
     pub(crate) fn activate<I>(act: Activation, x: &[f32], y: &mut [f32]) {
-        activate_row::<I>(act, x, y);
+        activate_row::<I, f32>(act, x, y);
     }
 }
 
 simd! {
     /// `d *= act'(x)`.
     pub(crate) fn activate_backward<I>(act: Activation, x: &[f32], d: &mut [f32]) {
-        scale_by_slope::<I>(act, x, d);
+        scale_by_slope::<I, f32>(act, x, d);
     }
 }

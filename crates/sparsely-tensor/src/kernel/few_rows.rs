@@ -51,7 +51,7 @@ pub(super) fn compute(
             for i in 0..m {
                 for j in 0..n {
                     let mut d = [dst[(i, j)]];
-                    activate_backward(act, &[at[(i, j)]], &mut d);
+                    activate_backward(act, &[at.value(i, j)], &mut d);
                     dst[(i, j)] = d[0];
                 }
             }

@@ -11,7 +11,7 @@ mod packing;
 mod portable;
 
 pub(crate) use ends::{Dots, Finish, Scatter, Start};
-pub(crate) use factors::{Left, Right};
+pub(crate) use factors::{Left, Right, Values};
 pub(crate) use packing::{pack, packed_len, with_all_packed, with_packed};
 
 use super::elementwise::add_slice;
@@ -97,7 +97,7 @@ pub(crate) fn product(
         assert!(residual.is_none_or(|r| r.shape() == dst.shape()), "a residual of its shape");
     }
     if let Finish::Slope { at, .. } = finish {
-        assert_eq!(at.shape(), dst.shape(), "a slope for each element");
+        assert_eq!((at.nrows(), at.ncols()), dst.shape(), "a slope for each element");
     }
     super::count::add_macs(extents.iter().product());
     if dst.nrows() == 0 || dst.ncols() == 0 {

@@ -3,6 +3,8 @@
 //! The attention matrix of a head lives in a thread's scratch and is computed again in the
 //! backward pass, so that nothing quadratic in the length is kept.
 
+use super::saved::parts;
+use crate::kernel::elementwise::narrow;
 use crate::kernel::gemm::{MatMut, MatRef, Right, gemm, mat, mat_mut};
 use crate::kernel::isa::simd;
 use crate::kernel::scratch::with_scratch;
@@ -26,29 +28,28 @@ impl<'t> Var<'t> {
         let d = width / 3;
         let (tape, precision) = (self.tape, self.tape.precision());
         let mut y = tape.take(b * l * d);
+        let out = tape.grad_id_if(&[self]);
+        let mut qkv = self.factor(out.is_some(), precision);
         let images = y.as_f32_mut().par_chunks_mut(l * d).zip(self.values().par_chunks(l * width));
-        images.for_each(|(y, qkv)| {
+        images.zip(parts(qkv.copy(), l * width, b)).for_each(|((y, qkv), copy)| {
+            narrow(qkv, copy);
             let [q, k, v] = thirds(mat(qkv, l, width));
             forward_heads(mat_mut(y, l, d), Qkv { q, k, v, precision }, heads);
         });
 
-        let out = tape.grad_id_if(&[self]);
-        let qkv = self.clone_saved();
+        let qkv = qkv.saved();
         tape.record(out, move |backward, dy| {
-            let values = qkv.value.as_f32();
-            let mut d_qkv = backward.pool.take(DType::F32, values.len());
-            let images =
-                d_qkv.as_f32_mut().par_chunks_mut(l * width).zip(values.par_chunks(l * width));
-            images.zip(dy.as_f32().par_chunks(l * d)).for_each(|((d_qkv, qkv), dy)| {
-                let [q, k, v] = thirds(mat(qkv, l, width));
+            let mut d_qkv = backward.pool.take(DType::F32, b * l * width);
+            let images = d_qkv.as_f32_mut().par_chunks_mut(l * width).enumerate();
+            images.zip(dy.as_f32().par_chunks(l * d)).for_each(|((image, d_qkv), dy)| {
                 let (dq, d_kv) = mat_mut(d_qkv, l, width).split_at_col_mut(d);
                 let (dk, dv) = d_kv.split_at_col_mut(d);
-                backward_heads(
-                    QkvMut { q: dq, k: dk, v: dv },
-                    Qkv { q, k, v, precision },
-                    mat(dy, l, d),
-                    heads,
-                );
+                let grads = QkvMut { q: dq, k: dk, v: dv };
+                with_scratch(qkv.room(l * width), |room| {
+                    let values = qkv.values(image * l * width, l * width, room);
+                    let [q, k, v] = thirds(mat(values, l, width));
+                    backward_heads(grads, Qkv { q, k, v, precision }, mat(dy, l, d), heads);
+                });
             });
             backward.give(qkv.grad, d_qkv);
         });

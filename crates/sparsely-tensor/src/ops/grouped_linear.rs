@@ -4,10 +4,11 @@
 //! the input exists; [`Var::scatter_linear`] adds each group's rows back with a factor. Tasks
 //! are (group × block of rows), larger groups first; they depend on the lists alone.
 
-use super::linear::{Saved, panel_rows, row_block};
+use super::linear::{TILE_ROWS, panel_rows, row_block};
+use super::saved::Saved;
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
-    Activation, activate, activate_backward, add_slice, axpy, dot, scale, scaled_rows,
+    Activation, activate, activate_backward, add_slice, axpy, dot, narrow, scale, scaled_rows,
 };
 use crate::kernel::gemm::{
     Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product, with_all_packed,
@@ -23,6 +24,9 @@ use std::sync::Arc;
 
 /// Rows of a group that a weight gradient takes at a time.
 const CHUNK: usize = 1024;
+/// Most rows of a group that share a thread's copy of a kernel, block of the inner dimension after block, in the
+/// second-level cache: to pack all kernels side by side would write them to memory and read them once more.
+const UNPACKED: usize = 2 * ROW_BLOCK;
 
 /// Which rows belong to which group: entries sorted by group, each the index of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,13 +123,16 @@ impl RowGroups {
         &self.entries[self.entry_offsets[row]..self.entry_offsets[row + 1]]
     }
 
-    /// Blocks of at most `len` entries with their group, entries in order.
-    fn blocks(&self, len: usize) -> Vec<Block> {
+    /// Blocks of at most `most` entries with their group, entries in order: of each group as few as there can be,
+    /// of about the same length.
+    fn blocks(&self, most: usize) -> Vec<Block> {
         (0..self.num_groups())
             .flat_map(|group| {
                 let Range { start, end } = self.group(group);
+                let pieces = (end - start).div_ceil(most).max(1);
+                let len = (end - start).div_ceil(pieces).next_multiple_of(TILE_ROWS).min(most);
                 (start..end)
-                    .step_by(len)
+                    .step_by(len.max(1))
                     .map(move |first| Block { group, entries: first..(first + len).min(end) })
             })
             .collect()
@@ -147,7 +154,7 @@ fn running_sum(counts: impl Iterator<Item = usize>) -> Vec<usize> {
 }
 
 /// Cuts `values` (rows of `width`, one an entry) at the borders of the blocks.
-fn cut(blocks: Vec<Block>, mut values: &mut [f32], width: usize) -> Vec<(Block, &mut [f32])> {
+fn cut<T>(blocks: Vec<Block>, mut values: &mut [T], width: usize) -> Vec<(Block, &mut [T])> {
     let mut parts: Vec<_> = blocks
         .into_iter()
         .map(|block| {
@@ -283,13 +290,21 @@ impl<'t> Var<'t> {
         let mut y_n = tape.take(n * o);
         let params = tape.params();
         let kernels = kernels(tape, &weights.w, groups)?;
+        let out = tape.grad_id();
         let z = self.values();
-        let blocks = groups.blocks(block_len(groups, &kernels));
-        let y_blocks = cut(blocks, y_n.as_f32_mut(), o);
-        with_kernels(groups, kernels, y_blocks, |block, w, y| {
+        let mut factor = self.factor(out.is_some(), precision);
+        let copy = factor.copy();
+        let copy_width = if copy.is_empty() { 0 } else { i };
+        let len = block_len(groups, &kernels);
+        let y_blocks = cut(groups.blocks(len), y_n.as_f32_mut(), o).into_iter();
+        let copies = cut(groups.blocks(len), copy, copy_width).into_iter().map(|(_, copy)| copy);
+        let parts = y_blocks.zip(copies).map(|((block, y), copy)| (block, (y, copy))).collect();
+        with_kernels(groups, kernels, parts, |block, w, (y, copy)| {
             let rows = block.entries.len();
             let start = weights.start(params, block.group, o);
-            let u = Left::active(mat(&z[block.entries.start * i..], rows, i), act);
+            let z = &z[block.entries.start * i..][..rows * i];
+            narrow(z, copy);
+            let u = Left::active(mat(z, rows, i), act);
             product(mat_mut(y, rows, o), start, u, w, Finish::None);
         });
         let mut y = tape.take(shape.len());
@@ -303,9 +318,8 @@ impl<'t> Var<'t> {
         combine(groups, y_n.as_f32(), Some(gates.values()), y.as_f32_mut(), o, start);
         drop(y_n);
 
-        let out = tape.grad_id();
         let residual = residual.and_then(|r| r.grad);
-        let (z, gates) = (self.clone_saved(), gates.clone_saved());
+        let (z, gates) = (factor.saved(), gates.clone_saved());
         let (weights, groups) = (*weights, Arc::clone(groups));
         tape.record(out, move |backward, dy| {
             let params = backward.params;
@@ -351,10 +365,14 @@ fn transposed<'w>(
     (0..groups.num_groups()).map(|g| Some(g).filter(has_rows).map(kernel)).collect()
 }
 
-/// Entries of a block: fewer where there are few and packing is not done block by block.
+/// Most entries of a block: few where there are few and packing is not done block by block.
 fn block_len(groups: &RowGroups, kernels: &[Option<Right<'_>>]) -> usize {
-    let is_packed = kernels.iter().flatten().all(Right::is_packed);
-    if is_packed { row_block(groups.num_entries()) } else { ROW_BLOCK }
+    if kernels.iter().flatten().all(Right::is_packed) {
+        return row_block(groups.num_entries());
+    }
+    // All threads have some, and so a large one may be made up for.
+    let share = groups.num_entries() / (2 * rayon::current_num_threads());
+    share.next_multiple_of(TILE_ROWS).clamp(ROW_BLOCK, UNPACKED)
 }
 
 /// Calls `f` on all threads for each block of entries with its group's kernel and its part; kernels that several
@@ -443,7 +461,7 @@ fn scatter_backward_rows(
     [i, o]: [usize; 2],
 ) {
     let (act, groups) = (saved.act, saved.groups);
-    let (z, gates) = (saved.z.value.as_f32(), saved.gates.value.as_f32());
+    let gates = saved.gates.value.as_f32();
     let w_t = transposed(w, groups, saved.precision, [i, o]);
     let len = block_len(groups, &w_t);
     let dg_blocks = cut(groups.blocks(len), dg, 1).into_iter().map(|(_, dg)| dg);
@@ -454,9 +472,10 @@ fn scatter_backward_rows(
         let b = b.map(|b| &b[block.group * o..][..o]);
         let left = Left::of_rows(mat(dy, groups.num_rows(), o), rows);
         product(mat_mut(dz, rows.len(), i), Start::Zero, left, w_t, Finish::None);
-        with_scratch(i, |u| {
+        with_scratch(i + saved.z.room(i), |scratch| {
+            let (u, room) = scratch.split_at_mut(i);
             for (r, n) in block.entries.clone().enumerate() {
-                let (z, du) = (&z[n * i..][..i], &mut dz[r * i..][..i]);
+                let (z, du) = (saved.z.values(n * i, i, room), &mut dz[r * i..][..i]);
                 let dy = &dy[rows[r] as usize * o..][..o];
                 activate(act, z, u);
                 dg[r] = dot(u, du) + b.map_or(0.0, |b| dot(b, dy));
@@ -474,7 +493,7 @@ fn scatter_backward_weights(
     dw: &mut [f32],
     [i, o]: [usize; 2],
 ) {
-    let (z, gates) = (saved.z.value.as_f32(), saved.gates.value.as_f32());
+    let (z, gates) = (saved.z.mat(saved.groups.num_entries(), i), saved.gates.value.as_f32());
     let panel = panel_rows(i, o);
     let tasks = dw.par_chunks_mut(i * o).enumerate().flat_map(|(group, dw)| {
         dw.par_chunks_mut(panel * o).enumerate().map(move |(p, dw)| (group, p * panel, dw))
@@ -486,7 +505,7 @@ fn scatter_backward_weights(
             let rows = &saved.groups.rows[first..(first + CHUNK).min(end)];
             with_scratch(rows.len() * o, |dy_n| {
                 scaled_rows((dy, o), rows, &gates[first..], dy_n);
-                let z = mat(&z[first * i..], rows.len(), i).subcols(first_col, width);
+                let z = z.part([first, rows.len()], [first_col, width]);
                 let u_t = Left::active(z.transpose(), saved.act);
                 let dy_n = Right::new(mat(dy_n, rows.len(), o), saved.precision);
                 product(mat_mut(dw, width, o), Start::Output, u_t, &dy_n, Finish::None);

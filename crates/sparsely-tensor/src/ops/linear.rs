@@ -1,30 +1,31 @@
 //! The dense layer: activation of its input, product, bias and residual in one pass.
 
 use super::column_sum::add_column_sums;
-use crate::kernel::elementwise::{Activation, add_slice};
+use super::saved::{Saved, parts};
+use crate::kernel::elementwise::{Activation, add_slice, narrow};
 use crate::kernel::gemm::{
     Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
     reads_as_it_lies, with_packed,
 };
 use crate::kernel::scratch::with_scratch;
+use crate::precision::Bf16;
 use crate::slab::Param;
 use crate::tape::{Backward, Var, Write};
 use crate::{Error, Precision, Result};
 use rayon::prelude::*;
-use std::sync::Arc;
 
 /// Rows that are worth a task of their own.
 const MIN_ROWS: usize = 24;
 /// Blocks of a thread that few rows are cut into at most.
 const PIECES: usize = 2;
 /// Rows that are computed together, or a divisor of them, on AVX-512 and AMX.
-const TILE_ROWS: usize = 8;
+pub(super) const TILE_ROWS: usize = 8;
 
 impl<'t> Var<'t> {
     /// y = act(x) W + b + residual: `[…, I]`, W `[I, O]`, b `[O]`, residual `[…, O]` → `[…, O]`.
     ///
     /// The activation is applied as the input is read, here and again in the backward pass, so
-    /// that only the value before it is kept.
+    /// that only the value before it is kept: rounded where the product rounds.
     ///
     /// # Errors
     /// If the shapes do not fit.
@@ -71,16 +72,17 @@ impl<'t> Var<'t> {
         let terms =
             Terms { b: b.map(|b| tape.params().view(b)), residual: residual.map(Var::values) };
         let factors = (act, self.values(), &tape.params().kernel(w, 0, precision)?);
-        forward(factors, y.as_f32_mut(), [rows, i, o], terms);
-
         let out = tape.grad_id();
-        let (x, w, b) = (self.clone_saved(), *w, b.copied());
+        let mut x = self.factor(out.is_some(), precision);
+        forward(factors, (y.as_f32_mut(), x.copy()), [rows, i, o], terms);
+
+        let (x, w, b) = (x.saved(), *w, b.copied());
         let residual = residual.and_then(|r| r.grad);
         tape.record(out, move |backward, dy| {
             let w_t = mat(backward.params.view(&w), i, o).transpose();
             let w_t = Right::new(w_t, precision);
             backward_input(backward, &x, act, &w_t, dy.as_f32(), [rows, i, o]);
-            let (x, dy_ro) = (mat(x.value.as_f32(), rows, i), mat(dy.as_f32(), rows, o));
+            let (x, dy_ro) = (x.mat(rows, i), mat(dy.as_f32(), rows, o));
             add_outer(backward.param_grad(&w), Left::active(x, act), Right::new(dy_ro, precision));
             if let Some(b) = b {
                 add_column_sums(backward.param_grad(&b), dy.as_f32());
@@ -89,17 +91,6 @@ impl<'t> Var<'t> {
         });
         Ok(tape.var(shape, y, out))
     }
-
-    /// What a backward step keeps of an input: the memory and where its gradient goes.
-    pub(super) fn clone_saved(&self) -> Saved {
-        Saved { value: Arc::clone(&self.value), grad: self.grad }
-    }
-}
-
-/// An input as a backward step keeps it.
-pub(super) struct Saved {
-    pub(super) value: Arc<crate::buffer::Buffer>,
-    pub(super) grad: Option<crate::tape::GradId>,
 }
 
 /// What the product is added to.
@@ -125,7 +116,7 @@ pub(crate) fn linear_forward(y: &mut [f32], x: &[f32], w: &Right<'_>) {
     let (i, o) = (w.values().nrows(), w.values().ncols());
     forward(
         (Activation::Identity, x, w),
-        y,
+        (y, &mut []),
         [x.len() / i, i, o],
         Terms { b: None, residual: None },
     );
@@ -133,13 +124,15 @@ pub(crate) fn linear_forward(y: &mut [f32], x: &[f32], w: &Right<'_>) {
 
 fn forward(
     (act, x, w): (Activation, &[f32], &Right<'_>),
-    y: &mut [f32],
+    (y, copy): (&mut [f32], &mut [Bf16]),
     [rows, i, o]: [usize; 3],
     terms: Terms<'_>,
 ) {
-    let by_blocks = |y: &mut [f32], w: &Right<'_>, len: usize| {
-        let blocks = y.par_chunks_mut(len * o).zip(x.par_chunks(len * i));
-        blocks.enumerate().for_each(|(block, (y, x))| {
+    let by_blocks = |y: &mut [f32], copy: &mut [Bf16], w: &Right<'_>, len: usize| {
+        let copies = parts(copy, len * i, rows.div_ceil(len));
+        let blocks = y.par_chunks_mut(len * o).zip(x.par_chunks(len * i)).zip(copies);
+        blocks.enumerate().for_each(|(block, ((y, x), copy))| {
+            narrow(x, copy);
             let rows = y.len() / o;
             let start = terms.start(block * len, rows, o);
             let x = Left::active(mat(x, rows, i), act);
@@ -147,12 +140,13 @@ fn forward(
         });
     };
     if w.is_packed() {
-        by_blocks(y, w, row_block(rows));
+        by_blocks(y, copy, w, row_block(rows));
     } else if reads_as_it_lies(rows, w) || act == Activation::Identity && rows <= 2 * ROW_BLOCK {
+        narrow(x, copy);
         let left = Left::active(mat(x, rows, i), act);
         gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), left, *w);
     } else {
-        with_packed(w, |w| by_blocks(y, w, ROW_BLOCK));
+        with_packed(w, |w| by_blocks(y, copy, w, ROW_BLOCK));
     }
 }
 
@@ -170,13 +164,14 @@ fn backward_input(
             return gemm_by_rows(mat_mut(dx, rows, i), write.into(), dy, *w_t);
         }
         with_packed(w_t, |w_t| {
+            let x = x.mat(rows, i);
             let blocks = dx.par_chunks_mut(ROW_BLOCK * i).zip(dy.par_chunks(ROW_BLOCK * o));
-            blocks.zip(x.value.as_f32().par_chunks(ROW_BLOCK * i)).for_each(|((dx, dy), x)| {
+            blocks.enumerate().for_each(|(block, (dx, dy))| {
                 let rows = dx.len() / i;
                 let dy = mat(dy, rows, o).into();
                 let finish = match act {
                     Activation::Identity => Finish::None,
-                    act => Finish::Slope { act, at: mat(x, rows, i) },
+                    act => Finish::Slope { act, at: x.part([block * ROW_BLOCK, rows], [0, i]) },
                 };
                 if write == Write::Replace || act == Activation::Identity {
                     return product(mat_mut(dx, rows, i), write.into(), dy, w_t, finish);

@@ -3,8 +3,8 @@
 //! The attention matrix exists for a block of queries of one head at a time, in a thread's scratch, and
 //! is computed again in the backward pass: nothing quadratic in the length is kept or held.
 
-use super::linear::Saved;
 use super::masked_attention_block::{Block, BlockGrads, backward, forward, keys_seen, window_rows};
+use super::saved::Saved;
 use crate::kernel::elementwise::add_slice;
 use crate::kernel::gemm::{MatMut, MatRef, mat, mat_mut};
 use crate::tape::Var;

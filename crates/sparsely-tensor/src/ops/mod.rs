@@ -19,6 +19,7 @@ mod rotary;
 mod round_bf16;
 mod routed_linear;
 mod router_statistics;
+mod saved;
 mod scalar;
 mod scatter_rows;
 mod sinkhorn;

@@ -1,5 +1,6 @@
 //! The same bits from any number of threads, and for a row alone as among others.
 
+mod kept;
 mod language;
 mod packed;
 mod rows;

@@ -1,6 +1,6 @@
 //! What a product begins with, and what is done to its sums.
 
-use super::MatRef;
+use super::{MatRef, Values};
 use crate::Activation;
 use crate::tape::Write;
 
@@ -30,7 +30,7 @@ pub(crate) enum Finish<'a> {
     /// Nothing.
     None,
     /// It is multiplied by act'(at), `at` of the output's shape.
-    Slope { act: Activation, at: MatRef<'a> },
+    Slope { act: Activation, at: Values<'a> },
 }
 
 /// Where the rows of a product go: row r, times its gate, is added to row `rows[r] − first` of the output.

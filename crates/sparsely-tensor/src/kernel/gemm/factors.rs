@@ -1,12 +1,73 @@
 //! What is multiplied: matrices, or those of their rows and columns that are named.
 
 use super::MatRef;
+use crate::precision::{Bf16, Stored};
 use crate::{Activation, Precision};
+
+/// A matrix as it is stored.
+#[derive(Clone, Copy)]
+pub(crate) enum Values<'a> {
+    F32(MatRef<'a>),
+    Bf16(faer::MatRef<'a, Bf16>),
+}
+
+/// The same of either.
+macro_rules! either {
+    ($values:expr, $m:ident => $same:expr) => {
+        match $values {
+            Values::F32($m) => $same,
+            Values::Bf16($m) => $same,
+        }
+    };
+}
+/// As a matrix of the same type.
+macro_rules! each {
+    ($values:expr, $m:ident => $other:expr) => {
+        match $values {
+            Values::F32($m) => Values::F32($other),
+            Values::Bf16($m) => Values::Bf16($other),
+        }
+    };
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn nrows(&self) -> usize {
+        either!(self, m => m.nrows())
+    }
+
+    pub(crate) fn ncols(&self) -> usize {
+        either!(self, m => m.ncols())
+    }
+
+    pub(crate) fn transpose(self) -> Values<'a> {
+        each!(self, m => m.transpose())
+    }
+
+    /// Some rows and columns: each a first one and a number.
+    pub(crate) fn part(self, [row, rows]: [usize; 2], [col, cols]: [usize; 2]) -> Values<'a> {
+        each!(self, m => m.submatrix(row, col, rows, cols))
+    }
+
+    pub(in crate::kernel) fn is_row_major(&self) -> bool {
+        either!(self, m => m.col_stride() == 1 && m.row_stride() >= 0)
+    }
+
+    /// The value in row `i` and column `j`.
+    pub(in crate::kernel) fn value(&self, i: usize, j: usize) -> f32 {
+        either!(self, m => m[(i, j)].value())
+    }
+}
+
+impl<'a> From<MatRef<'a>> for Values<'a> {
+    fn from(values: MatRef<'a>) -> Values<'a> {
+        Values::F32(values)
+    }
+}
 
 /// The left factor, act(values), of all rows or of those that are named.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
-    pub(crate) values: MatRef<'a>,
+    pub(crate) values: Values<'a>,
     pub(crate) act: Activation,
     /// Which rows.
     pub(in crate::kernel) rows: Option<&'a [u32]>,
@@ -16,8 +77,8 @@ pub(crate) struct Left<'a> {
 
 impl<'a> Left<'a> {
     /// act(values), all rows.
-    pub(crate) fn active(values: MatRef<'a>, act: Activation) -> Left<'a> {
-        Left { values, act, rows: None, inner: None }
+    pub(crate) fn active(values: impl Into<Values<'a>>, act: Activation) -> Left<'a> {
+        Left { values: values.into(), act, rows: None, inner: None }
     }
 
     /// Some rows of `values`, in their order.
@@ -51,7 +112,7 @@ impl<'a> Left<'a> {
         let (row0, num_rows) = place(self.rows, row, rows, self.values.nrows());
         let (col0, num_cols) = place(self.inner, first, inner, self.values.ncols());
         Left {
-            values: self.values.submatrix(row0, col0, num_rows, num_cols),
+            values: self.values.part([row0, num_rows], [col0, num_cols]),
             act: self.act,
             rows: named(self.rows, row, rows),
             inner: named(self.inner, first, inner),
@@ -73,7 +134,7 @@ impl<'a> Left<'a> {
     /// The value, before its activation, in row `i` and place `p` of the inner dimension.
     pub(in crate::kernel) fn value(&self, [i, p]: [usize; 2]) -> f32 {
         let place = |names: Option<&[u32]>, i: usize| names.map_or(i, |names| names[i] as usize);
-        self.values[(place(self.rows, i), place(self.inner, p))]
+        self.values.value(place(self.rows, i), place(self.inner, p))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Products by `faer`, where there is no kernel of ours.
 
-use super::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start, mat, mat_mut};
+use super::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start, Values, mat, mat_mut};
 use crate::Activation;
 use crate::kernel::elementwise::{activate, activate_backward, axpy, dot};
 use crate::kernel::scratch::with_scratch;
@@ -43,7 +43,7 @@ pub(super) fn portable(
     finish: Finish<'_>,
 ) {
     let (m, k) = (left.num_rows(), left.num_inner());
-    if left.rows.is_some() || left.inner.is_some() {
+    let (Values::F32(a), None, None) = (left.values, left.rows, left.inner) else {
         return with_scratch(m * k, |rows| {
             for (i, row) in rows.chunks_mut(k.max(1)).enumerate() {
                 for (p, x) in row.iter_mut().enumerate() {
@@ -53,7 +53,7 @@ pub(super) fn portable(
             let left = Left::active(mat(rows, m, k), left.act);
             portable(dst, start, left, right, finish);
         });
-    }
+    };
     if let Some(names) = right.rows() {
         return with_scratch(names.len() * dst.ncols(), |rows| {
             let mut named = mat_mut(rows, names.len(), dst.ncols());
@@ -68,7 +68,7 @@ pub(super) fn portable(
     if left.act != Activation::Identity {
         return with_scratch(m * k, |u| {
             let mut values = mat_mut(u, m, k);
-            values.copy_from(left.values);
+            values.copy_from(a);
             with_scratch(m * k, |x| {
                 x.copy_from_slice(u);
                 activate(left.act, x, u);
@@ -77,7 +77,7 @@ pub(super) fn portable(
         });
     }
     if right.precision() == Precision::Bf16 {
-        return with_rounded(left.values, |a| {
+        return with_rounded(a, |a| {
             with_rounded(b, |b| {
                 portable(dst, start, a.into(), &Right::new(b, Precision::F32), finish);
             });
@@ -85,13 +85,13 @@ pub(super) fn portable(
     }
     fill(dst.rb_mut(), start);
     if k > 0 {
-        add_by_faer(dst.rb_mut(), left.values, b);
+        add_by_faer(dst.rb_mut(), a, b);
     }
     if let Finish::Slope { act, at } = finish {
         for i in 0..m {
             for j in 0..dst.ncols() {
                 let mut d = [dst[(i, j)]];
-                activate_backward(act, &[at[(i, j)]], &mut d);
+                activate_backward(act, &[at.value(i, j)], &mut d);
                 dst[(i, j)] = d[0];
             }
         }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::Activation;
-use crate::kernel::elementwise::activate;
-use crate::precision::nearest_bf16;
+use crate::kernel::elementwise::{self, activate};
+use crate::precision::{Bf16, nearest_bf16};
 use rand::{Rng, SeedableRng};
 
 const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
@@ -176,7 +176,7 @@ fn every_product_agrees_with_the_plain_loop() {
                 left: Left::active(left, act),
                 right: Right::new(right, precision),
                 finish: match case & 4 > 0 {
-                    true => Finish::Slope { act: Activation::Tanh, at: mat(&at, m, n) },
+                    true => Finish::Slope { act: Activation::Tanh, at: mat(&at, m, n).into() },
                     false => Finish::None,
                 },
             };
@@ -320,6 +320,55 @@ fn named_rows_have_the_bits_of_their_copies() {
                 run(mat_mut(&mut c, m, n), &by_name);
                 run(mat_mut(&mut want, m, n), &copied);
                 assert!(c == want, "{name} {m}×{k}×{n} {act:?}");
+            }
+        }
+    }
+}
+
+/// A left factor and a slope that are stored as bf16 give the bits of their values in f32: row after row, column
+/// after column, by name, activated or not.
+#[test]
+fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
+    let shapes = [(1, 5, 3), (5, 33, 40), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
+    for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
+        let narrowed = |len, seed| {
+            let mut narrow = vec![Bf16::nearest(0.0); len];
+            elementwise::narrow(&random(len, seed), &mut narrow);
+            let mut wide = vec![0.0; len];
+            elementwise::widen(&narrow, &mut wide);
+            (narrow, wide)
+        };
+        let ((a, a_wide), (at, at_wide)) = (narrowed(m * k, 5), narrowed(m * n, 6));
+        let b = random(k * n, 7);
+        let backwards = |count: usize| -> Vec<u32> { (0..count as u32).rev().collect() };
+        let (rows, inner) = (backwards(m), backwards(k));
+        for case in 0..8 {
+            let (is_turned, is_named) = (case & 1 > 0, case & 4 > 0);
+            let act = if case & 2 > 0 { Activation::Gelu } else { Activation::Identity };
+            let asked = |a: Values<'_>, at: Values<'_>, run: &Implementation| {
+                let mut left = Left::active(if is_turned { a.transpose() } else { a }, act);
+                match is_turned {
+                    true => left.inner = is_named.then_some(&inner),
+                    false => left.rows = is_named.then_some(&rows),
+                }
+                let asked = Asked {
+                    start: Start::Zero,
+                    left,
+                    right: Right::new(mat(&b, k, n), precision),
+                    finish: Finish::Slope { act: Activation::Tanh, at },
+                };
+                let mut c = vec![9.0; m * n];
+                run(mat_mut(&mut c, m, n), &asked);
+                c
+            };
+            let [row, col] = if is_turned { [k, m] } else { [m, k] };
+            let stored = |values, rows, cols| {
+                Values::Bf16(faer::MatRef::from_row_major_slice(values, rows, cols))
+            };
+            for (name, run) in implementations(precision) {
+                let narrow = asked(stored(&a, row, col), stored(&at, m, n), &run);
+                let wide = asked(mat(&a_wide, row, col).into(), mat(&at_wide, m, n).into(), &run);
+                assert!(narrow == wide, "{name} {m}×{k}×{n} {case} {precision:?}");
             }
         }
     }

@@ -19,14 +19,15 @@ pub(super) use entries::all_entries;
 pub(super) use entries::entries;
 
 use super::elementwise::scale_by_slope;
-use super::gemm::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start};
+use super::gemm::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start, Values};
 use super::isa::Fused;
 use super::register::Register;
 use super::scratch::with_scratch;
 use crate::Activation;
 use kernel::Kernel;
 use pack::{
-    ACTIVE, LeftRows, STRIP, pack_columns, pack_rows, pack_strip, pack_turned_rows, strip_end,
+    ACTIVE, LeftRows, STRIP, Source, pack_columns, pack_rows, pack_strip, pack_turned_rows,
+    strip_end,
 };
 use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 
@@ -37,8 +38,8 @@ const SPARE_ROWS: usize = 32;
 
 /// A factor of which one axis is contiguous.
 #[derive(Clone, Copy)]
-struct Strided<'a> {
-    data: *const f32,
+struct Strided<'a, D = *const f32> {
+    data: D,
     /// Distance of rows.
     rows: usize,
     /// Distance of columns.
@@ -52,29 +53,46 @@ struct Strided<'a> {
 // SAFETY: it is a matrix reference, to read.
 unsafe impl Sync for Strided<'_> {}
 
-impl<'a> Strided<'a> {
+impl<'a, D> Strided<'a, D> {
     /// `None` if neither axis is contiguous.
-    fn of(a: MatRef<'a>, inner: Option<&'a [u32]>) -> Option<Strided<'a>> {
+    fn of<T>(
+        a: faer::MatRef<'a, T>,
+        data: impl FnOnce(*const T) -> D,
+        inner: Option<&'a [u32]>,
+    ) -> Option<Strided<'a, D>> {
         let (rows, cols) = (a.row_stride(), a.col_stride());
         let works = rows >= 0 && cols >= 0 && (rows == 1 || cols == 1);
         works.then(|| Strided {
-            data: a.as_ptr(),
+            data: data(a.as_ptr()),
             rows: rows as usize,
             cols: cols as usize,
             is_row_major: cols == 1,
             inner,
         })
     }
+}
 
+impl<'a> Strided<'a> {
     /// A right factor, if its named rows are contiguous.
     fn right(right: &Right<'a>) -> Option<Strided<'a>> {
-        let strided = Strided::of(right.values(), right.rows())?;
+        let strided = Strided::of(right.values(), |data| data, right.rows())?;
         (strided.inner.is_none() || strided.is_row_major).then_some(strided)
     }
 
+    /// Where place `k` of the inner dimension lies.
+    #[inline(always)]
+    fn place(&self, k: usize) -> usize {
+        self.inner.map_or(k, |names| names[k] as usize)
+    }
+}
+
+impl<'a> Strided<'a, Source> {
     /// A left factor, if its named rows or columns are contiguous.
-    fn left(left: &Left<'a>) -> Option<Strided<'a>> {
-        let strided = Strided::of(left.values, left.inner)?;
+    fn left(left: &Left<'a>) -> Option<Strided<'a, Source>> {
+        let strided = match left.values {
+            Values::F32(values) => Strided::of(values, Source::F32, left.inner)?,
+            Values::Bf16(values) => Strided::of(values, Source::Bf16, left.inner)?,
+        };
         match (left.rows, left.inner) {
             (Some(_), Some(_)) => None,
             (Some(_), None) => strided.is_row_major.then_some(strided),
@@ -85,12 +103,6 @@ impl<'a> Strided<'a> {
             (None, None) => Some(strided),
         }
     }
-
-    /// Where place `k` of the inner dimension lies.
-    #[inline(always)]
-    fn place(&self, k: usize) -> usize {
-        self.inner.map_or(k, |names| names[k] as usize)
-    }
 }
 
 /// A product whose extents and strides were checked.
@@ -100,7 +112,7 @@ pub(super) struct Product<'a> {
     m: usize,
     n: usize,
     k: usize,
-    left: Strided<'a>,
+    left: Strided<'a, Source>,
     /// Which rows of the left factor.
     left_rows: Option<&'a [u32]>,
     act: Activation,
@@ -159,7 +171,7 @@ impl<'a> Product<'a> {
         let is_row_major = |m: MatRef<'_>| m.col_stride() == 1 && m.row_stride() >= 0;
         let extras = match (start, finish) {
             (Start::Terms { residual: Some(r), .. }, _) if !is_row_major(r) => false,
-            (_, Finish::Slope { at, .. }) => is_row_major(at),
+            (_, Finish::Slope { at, .. }) => at.is_row_major(),
             _ => true,
         };
         if dst.col_stride() != 1 || dst.row_stride() < 0 || !extras {
@@ -218,7 +230,7 @@ impl<'a> Product<'a> {
     /// and rows of a scatter are below what their matrices have.
     unsafe fn compute<K: Kernel>(&self, run: unsafe fn(&Product<'a>, &mut [f32], &mut [f32])) {
         let lanes = K::lanes(K::block_len(self.k));
-        let active = if self.act == Activation::Identity { 0 } else { ACTIVE };
+        let active = if self.left.data.is_ready(self.act) { 0 } else { ACTIVE };
         let left = match self.packs_left::<K>() {
             true => (self.m.min(ROWS) + SPARE_ROWS) * lanes + active,
             false => 0,
@@ -240,7 +252,7 @@ impl<'a> Product<'a> {
         K::CONVERTS
             || !self.left.is_row_major
             || self.left_rows.is_some()
-            || self.act != Activation::Identity
+            || !self.left.data.is_ready(self.act)
     }
 
     /// Whether panels are used by several blocks of rows, and so packed before the first.
@@ -335,12 +347,9 @@ impl<'a> Product<'a> {
                 if let (Finish::Slope { act, at }, true) = (self.finish, inner.is_last) {
                     K::finish(pending);
                     for r in 0..height {
-                        let row = at.as_ptr().add((i0 + i + r) * at.row_stride() as usize + j);
-                        scale_by_slope::<Fused>(
-                            act,
-                            std::slice::from_raw_parts(row, columns),
-                            std::slice::from_raw_parts_mut(dst.add(r * self.dst_stride), columns),
-                        );
+                        let row = dst.add(r * self.dst_stride);
+                        let row = std::slice::from_raw_parts_mut(row, columns);
+                        scale_by_slope_at(act, at, [i0 + i + r, j], row);
                     }
                 }
             }
@@ -400,9 +409,9 @@ impl<'a> Product<'a> {
         unsafe {
             let first = if self.left_rows.is_some() { 0 } else { i0 };
             let k0 = if names.is_some() { 0 } else { inner.k0 };
-            let block = data.add(first * row_stride + k0 * col_stride);
-            if !self.packs_left::<K>() {
-                return LeftBlock { data: block, rows: row_stride };
+            let block = data.at(first * row_stride + k0 * col_stride);
+            if let (Source::F32(data), false) = (block, self.packs_left::<K>()) {
+                return LeftBlock { data, rows: row_stride };
             }
             let (packed, active) =
                 tiles.split_at_mut((self.m.min(ROWS) + SPARE_ROWS) * inner.lanes);
@@ -417,6 +426,30 @@ impl<'a> Product<'a> {
                 pack_turned_rows::<K>((from, self.act), rows, inner, (active, to));
             }
             LeftBlock { data: packed.as_ptr(), rows: inner.lanes }
+        }
+    }
+}
+
+/// `row *= act'(at)` from the element (`i`, `j`) on.
+///
+/// # Safety
+/// `at` is row-major and has the elements; the instruction set of a kernel.
+#[inline(always)]
+unsafe fn scale_by_slope_at(act: Activation, at: Values<'_>, [i, j]: [usize; 2], row: &mut [f32]) {
+    let first = |stride: isize| i * stride.unsigned_abs() + j;
+    // SAFETY: by contract.
+    unsafe {
+        match at {
+            Values::F32(at) => {
+                let at = at.as_ptr().add(first(at.row_stride()));
+                let at = std::slice::from_raw_parts(at, row.len());
+                scale_by_slope::<Fused, _>(act, at, row);
+            }
+            Values::Bf16(at) => {
+                let at = at.as_ptr().add(first(at.row_stride()));
+                let at = std::slice::from_raw_parts(at, row.len());
+                scale_by_slope::<Fused, _>(act, at, row);
+            }
         }
     }
 }

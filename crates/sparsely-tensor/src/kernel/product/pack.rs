@@ -6,6 +6,7 @@ use crate::Activation;
 use crate::kernel::elementwise::activate_row;
 use crate::kernel::isa::Fused;
 use crate::kernel::register::Register;
+use crate::precision::Bf16;
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 /// Panels that are packed side by side: a row of them is enough to be fetched ahead of its use.
@@ -138,10 +139,53 @@ unsafe fn pack_transposed<K: Kernel>(
     }
 }
 
+/// Where values of the left factor lie.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    F32(*const f32),
+    Bf16(*const Bf16),
+}
+
+impl Source {
+    /// Element `i`.
+    #[inline(always)]
+    pub(super) fn at(self, i: usize) -> Source {
+        match self {
+            Source::F32(data) => Source::F32(data.wrapping_add(i)),
+            Source::Bf16(data) => Source::Bf16(data.wrapping_add(i)),
+        }
+    }
+
+    /// Whether the activated values are those that lie there.
+    pub(super) fn is_ready(self, act: Activation) -> bool {
+        matches!(self, Source::F32(_)) && act == Activation::Identity
+    }
+
+    /// Activated values: where they lie if they are ready, otherwise `own`, filled with as many as it takes.
+    #[inline(always)]
+    unsafe fn active(self, act: Activation, own: &mut [f32]) -> *const f32 {
+        // SAFETY: the caller's contract: there are as many.
+        unsafe {
+            match self {
+                Source::F32(data) if act == Activation::Identity => return data,
+                Source::F32(data) => {
+                    let row = std::slice::from_raw_parts(data, own.len());
+                    activate_row::<Fused, _>(act, row, own);
+                }
+                Source::Bf16(data) => {
+                    let row = std::slice::from_raw_parts(data, own.len());
+                    activate_row::<Fused, _>(act, row, own);
+                }
+            }
+        }
+        own.as_ptr()
+    }
+}
+
 /// Rows (or columns) of an inner block of the left factor: neighbours in each.
 pub(super) struct LeftRows<'a> {
     /// The block's first element.
-    pub(super) data: *const f32,
+    pub(super) data: Source,
     /// Distance of rows (or columns).
     pub(super) stride: usize,
     /// Which of them, if not the first ones.
@@ -151,9 +195,9 @@ pub(super) struct LeftRows<'a> {
 impl LeftRows<'_> {
     /// Row (or column) `r`.
     #[inline(always)]
-    fn row(&self, r: usize) -> *const f32 {
+    fn row(&self, r: usize) -> Source {
         let index = self.indices.map_or(r, |indices| indices[r] as usize);
-        self.data.wrapping_add(index * self.stride)
+        self.data.at(index * self.stride)
     }
 }
 
@@ -178,12 +222,7 @@ pub(super) unsafe fn pack_rows<K: Kernel>(
             let to = to.add(r * inner.lanes);
             for first in (0..inner.lanes * K::DEPTH).step_by(STEP) {
                 let count = STEP.min(inner.len.saturating_sub(first));
-                let mut source = row.wrapping_add(first);
-                if act != Activation::Identity {
-                    let row = std::slice::from_raw_parts(source, count);
-                    activate_row::<Fused>(act, row, &mut active[..count]);
-                    source = active.as_ptr();
-                }
+                let source = row.at(first).active(act, &mut active[..count]);
                 let (lanes, first) =
                     (STEP.min(inner.lanes * K::DEPTH - first) / K::DEPTH, first / K::DEPTH);
                 for p in (0..lanes).step_by(K::Register::LANES) {
@@ -197,7 +236,7 @@ pub(super) unsafe fn pack_rows<K: Kernel>(
 }
 
 /// The same of a left factor of which the elements of a column are neighbours; `active` has room for
-/// [`ACTIVE`] elements.
+/// [`ACTIVE`] elements where values are not ready.
 ///
 /// # Safety
 /// As [`pack_rows`].
@@ -216,12 +255,11 @@ pub(super) unsafe fn pack_turned_rows<K: Kernel>(
             let first = p * K::DEPTH;
             let count = (registers * K::DEPTH).min(inner.len.saturating_sub(first));
             for (q, column) in columns.iter_mut().enumerate().take(count) {
-                *column = from.row(first + q);
-                if act != Activation::Identity {
-                    let own = &mut active[q * ROWS..][..rows];
-                    activate_row::<Fused>(act, std::slice::from_raw_parts(*column, rows), own);
-                    *column = own.as_ptr();
-                }
+                let own = match from.data.is_ready(act) {
+                    true => &mut [][..],
+                    false => &mut active[q * ROWS..][..rows],
+                };
+                *column = from.row(first + q).active(act, own);
             }
             for i in (0..rows).step_by(registers) {
                 let mut block = [K::Register::zero(); 16];

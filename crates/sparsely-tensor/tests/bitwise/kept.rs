@@ -1,0 +1,103 @@
+//! What is kept for the way back: values that products round are kept rounded.
+
+use super::{Model, PRECISIONS, bits};
+use sparsely_tensor::{Activation, GroupedWeights, Pool, Precision, RowGroups, Slab, Tape, Var};
+use std::sync::Arc;
+
+const WIDTH: usize = 24;
+
+fn model(rows: usize) -> Model {
+    let w = [("w", [WIDTH, 40].into()), ("b", [40].into()), ("experts", [2, WIDTH, 40].into())];
+    Model::drawn(&[&[("x", [2, rows / 2, WIDTH].into())][..], &w].concat())
+}
+
+/// Gradients of all parameters through one operation on x; another may keep x in f32, and give no gradient.
+fn gradients(
+    model: &Model,
+    precision: Precision,
+    keeps_f32: bool,
+    op: impl for<'t> Fn(&Var<'t>) -> sparsely_tensor::Result<Var<'t>>,
+) -> Vec<u32> {
+    let pool = Pool::new();
+    let tape = Tape::recording(&model.params, &pool);
+    tape.compute_in(precision);
+    let x = tape.param(&model.named("x"));
+    let _other = keeps_f32.then(|| x.activation(Activation::Tanh));
+    let y = op(&x).unwrap();
+    let weights: Vec<f64> = (0..y.shape().len()).map(|i| (i as f64).sin()).collect();
+    let mut grads = Slab::zeros(model.params.layout().clone());
+    tape.backward(&y.dot_constant(&weights).unwrap(), &mut grads).unwrap();
+    bits(grads.values())
+}
+
+/// Few rows and many, alone and in pieces.
+#[test]
+fn what_products_round_may_be_kept_rounded() {
+    for rows in [6, 300, 2100] {
+        let model = model(rows);
+        let (w, b) = (model.named("w"), model.named("b"));
+        for precision in PRECISIONS {
+            let linear = |keeps| {
+                gradients(&model, precision, keeps, |x| {
+                    x.linear(Activation::Identity, &w, Some(&b), None)
+                })
+            };
+            assert!(linear(true) == linear(false), "linear, {rows} rows, {precision:?}");
+            let attention = |keeps| gradients(&model, precision, keeps, |x| x.self_attention(2));
+            assert!(attention(true) == attention(false), "attention, {rows} rows, {precision:?}");
+        }
+    }
+}
+
+/// Bytes that are in use when nobody holds an input or an output of `op` any more.
+fn kept_bytes(
+    precision: Precision,
+    tape: &Tape<'_>,
+    pool: &Pool,
+    op: impl for<'t> Fn(&Var<'t>),
+) -> usize {
+    tape.compute_in(precision);
+    let before = pool.used_bytes();
+    op(&tape.constant([600, WIDTH], &[0.5; 600 * WIDTH]).unwrap());
+    pool.used_bytes() - before
+}
+
+#[test]
+fn what_products_round_is_kept_once_in_half_the_bytes() {
+    let (model, pool) = (model(600), Pool::new());
+    let (w, all) = (model.named("w"), 600 * WIDTH);
+    let gelu = |x: &Var<'_>| drop(x.linear(Activation::Gelu, &w, None, None).unwrap());
+    let twice = |x: &Var<'_>| {
+        drop(x.linear(Activation::Identity, &w, None, None).unwrap());
+        drop(x.linear(Activation::Gelu, &w, None, None).unwrap());
+    };
+    let routed = |x: &Var<'_>| {
+        drop(x.linear_f32(&w, None).unwrap());
+        drop(x.linear(Activation::Identity, &w, None, None).unwrap());
+    };
+    let tape = Tape::recording(&model.params, &pool);
+    for op in [&gelu as &dyn for<'t> Fn(&Var<'t>), &twice] {
+        assert_eq!(kept_bytes(Precision::F32, &tape, &pool, op), 4 * all);
+        assert_eq!(kept_bytes(Precision::Bf16, &tape, &pool, op), 2 * all);
+    }
+    // What a router keeps in f32 serves the product too.
+    assert_eq!(kept_bytes(Precision::Bf16, &tape, &pool, routed), 4 * all);
+    let tape = Tape::inference(&model.params, &pool);
+    assert_eq!(kept_bytes(Precision::Bf16, &tape, &pool, twice), 0);
+}
+
+#[test]
+fn what_experts_read_last_is_kept_in_half_the_bytes() {
+    let (model, pool) = (model(600), Pool::new());
+    let weights = GroupedWeights { w: model.named("experts"), b: None };
+    let rows: Vec<u32> = (0..600).collect();
+    let groups = Arc::new(RowGroups::new(600, &[rows[..7].to_vec(), rows[7..].to_vec()]).unwrap());
+    let tape = Tape::recording(&model.params, &pool);
+    let scatter = |z: &Var<'_>| {
+        let gates = z.tape().constant([600], &[1.0; 600]).unwrap();
+        drop(z.scatter_linear(Activation::Gelu, &weights, &groups, &gates, None).unwrap());
+    };
+    let gates = 4 * 600;
+    assert_eq!(kept_bytes(Precision::F32, &tape, &pool, scatter), 4 * 600 * WIDTH + gates);
+    assert_eq!(kept_bytes(Precision::Bf16, &tape, &pool, scatter), 2 * 600 * WIDTH + gates);
+}
