@@ -43,9 +43,15 @@ def commands(args):
     modes = [["--" + flag for flag in mode.split("+") if flag != "eager"] for mode in args.modes.split(",")]
     twin = lambda name, *rest: [args.python, str(HERE / name), *threads, *rest]
     if args.what == "train":
-        models = ["vit-192x6", "vmoe-192x6-e8-k1-last2", "vmoe-192x6-e8-k2-last2"]
+        places = ["last2", "every2"]
+        models = ["vit-192x6", *(f"vmoe-192x6-e8-k{k}-{place}" for place in places for k in (1, 2))]
         own = [[*command, "--model", model] for command in ours for model in models]
-        sparse = [["--k", k, "--experts", way] for k in ("1", "2") for way in ("loop", "bmm")]
+        sparse = [
+            ["--k", k, "--placement", place, "--experts", way]
+            for place in places
+            for k in ("1", "2")
+            for way in ("loop", "bmm")
+        ]
         return own + [
             command
             for mode in modes

@@ -27,6 +27,8 @@ const CHUNK: usize = 1024;
 /// Most rows of a group that share a thread's copy of a kernel, block of the inner dimension after block, in the
 /// second-level cache: to pack all kernels side by side would write them to memory and read them once more.
 const UNPACKED: usize = 2 * ROW_BLOCK;
+/// Blocks of a group for which that pays nevertheless.
+const SHARED: usize = 4;
 
 /// Which rows belong to which group: entries sorted by group, each the index of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -375,8 +377,8 @@ fn block_len(groups: &RowGroups, kernels: &[Option<Right<'_>>]) -> usize {
     share.next_multiple_of(TILE_ROWS).clamp(ROW_BLOCK, UNPACKED)
 }
 
-/// Calls `f` on all threads for each block of entries with its group's kernel and its part; kernels that several
-/// blocks ask for are packed once.
+/// Calls `f` on all threads for each block of entries with its group's kernel and its part; kernels that many blocks
+/// ask for are packed once.
 fn with_kernels<T: Send>(
     groups: &RowGroups,
     kernels: Vec<Option<Right<'_>>>,
@@ -384,7 +386,7 @@ fn with_kernels<T: Send>(
     f: impl Fn(&Block, &Right<'_>, T) + Sync,
 ) {
     let len = block_len(groups, &kernels);
-    let is_shared = |group| groups.group(group).len() > len;
+    let is_shared = |group| groups.group(group).len() > SHARED * len;
     with_all_packed(kernels, is_shared, |kernels| {
         parts.into_par_iter().for_each(|(block, part)| {
             let kernel = kernels[block.group].as_ref().expect("of each group with rows");
