@@ -50,9 +50,9 @@ pub fn mobile() -> Vec<Study> {
     let large = |setting: Setting, name, epochs| Setting { name, size: [4, 96], epochs, ..setting };
     let mut studies = vec![
         arms(&cifar("mobile", 10)),
-        arms(&large(cifar("", 0), "mobile-large", 6)),
+        arms(&large(cifar("", 0), "mobile-large", 4)),
         arms(&fashion("mobile-fashion", 5)),
-        arms(&large(fashion("", 0), "mobile-fashion-large", 3)),
+        arms(&large(fashion("", 0), "mobile-fashion-large", 2)),
         grid::experts(),
         grid::layers(),
     ];

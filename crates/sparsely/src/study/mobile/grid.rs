@@ -11,7 +11,7 @@ use crate::train::Span;
 
 /// Training images of CIFAR-100 that are not held out.
 const TRAIN_IMAGES: usize = 45_000;
-const EPOCHS: u64 = 8;
+const EPOCHS: u64 = 6;
 
 /// A model by super-classes of `e` experts, `k` an image, in the last `n` blocks.
 fn taught(setting: &Setting, [e, k, n]: [usize; 3]) -> Model {
