@@ -2,7 +2,7 @@
 
     python side_by_side.py [train|attention|infer|gemm] --sparsely ../../target/release/sparsely --python VENV/bin/python
                            [--rounds 5] [--threads 2] [--precisions f32,bf16]
-                           [--modes eager,compile,bf16,compile+bf16]
+                           [--modes eager,compile,bf16,compile+bf16] [--steps N]
 
 Machines drift; alternating and taking medians compares like with like. The environment is
 passed on, so set LD_LIBRARY_PATH and the like before.
@@ -36,12 +36,13 @@ def lines(command):
 def commands(args):
     """Ours in all precisions, and the peers in all modes that were asked for."""
     threads = ["--threads", str(args.threads)]
+    steps = ["--steps", str(args.steps)] if args.steps else []
     ours = [
-        [args.sparsely, *threads, "bench", args.what, "--json", "--precision", precision]
+        [args.sparsely, *threads, "bench", args.what, "--json", *steps, "--precision", precision]
         for precision in args.precisions.split(",")
     ]
     modes = [["--" + flag for flag in mode.split("+") if flag != "eager"] for mode in args.modes.split(",")]
-    twin = lambda name, *rest: [args.python, str(HERE / name), *threads, *rest]
+    twin = lambda name, *rest: [args.python, str(HERE / name), *threads, *steps, *rest]
     if args.what == "train":
         places = ["last2", "every2"]
         models = ["vit-192x6", *(f"vmoe-192x6-e8-k{k}-{place}" for place in places for k in (1, 2))]
@@ -58,7 +59,7 @@ def commands(args):
             for command in [twin("torch_vit.py", *mode), *(twin("torch_vmoe.py", *way, *mode) for way in sparse)]
         ]
     if args.what == "infer":
-        asked = ["--infer", "--k", "2", "--steps", "4"]
+        asked = ["--infer", "--k", "2"] if args.steps else ["--infer", "--k", "2", "--steps", "4"]
         return [[*command, "--model", "s32"] for command in ours] + [
             twin("torch_vmoe.py", *asked, "--batch", batch, "--experts", way, *mode)
             for mode in modes
@@ -88,6 +89,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precisions", default="f32")
     parser.add_argument("--modes", default="eager")
+    parser.add_argument("--steps", type=int)
     args = parser.parse_args()
     rows = {}
     for _ in range(args.rounds):

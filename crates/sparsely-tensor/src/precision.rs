@@ -1,7 +1,7 @@
 //! What the factors of a matrix product are rounded to.
 
-/// Precision of matrix products. Sums are f32 in both, and so is what operations hand on; for the way back, what
-/// only products read is kept in the precision that they read it in.
+/// Precision of matrix products. Sums are f32 in both, and so is what operations hand on. For the way back, factors of
+/// bf16 products are kept in bf16, and so are values before an activation, whose slope is then that at the rounded value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Factors as they are.
@@ -37,7 +37,7 @@ impl Stored for Bf16 {
 }
 
 impl Bf16 {
-    /// As [`nearest_bf16`].
+    /// As [`nearest_bf16`]; what is below the normal range rounds here, where AVX-512 takes it as zero.
     #[inline(always)]
     pub(crate) fn nearest(x: f32) -> Bf16 {
         // The upper half of a NaN may be that of an infinity.

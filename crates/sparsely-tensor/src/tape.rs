@@ -178,7 +178,7 @@ pub struct Var<'t> {
 /// How backward steps keep a value.
 #[derive(Default)]
 pub(crate) struct Kept {
-    /// Whether one keeps it as it is.
+    /// Whether one may keep it as it is.
     pub(crate) as_f32: Cell<bool>,
     /// Its nearest bf16, if one keeps that.
     pub(crate) as_bf16: OnceCell<Arc<Buffer>>,

@@ -20,7 +20,7 @@ const MODEL: [&str; 11] = [
 
 #[derive(Args)]
 pub(crate) struct CostArgs {
-    /// A preset (`digits`, `vit-SIZE`, `vmoe-SIZE`, `vmoe-15b`) or the folder of a run
+    /// A preset (`digits`, `vit-SIZE`, `vmoe-SIZE`, `soft-SIZE`, `mobile-SIZE`, `vmoe-15b`) or the folder of a run
     #[arg(value_name = "PRESET|RUN", required_unless_present = "paper")]
     pub(crate) model: Option<String>,
     /// Every model that a paper tells the cost of, counted

@@ -8,12 +8,14 @@ use crate::progress::Progress;
 use crate::quantity::short;
 use crate::table::{cells, say_aligned};
 use anyhow::{Result, bail};
+use serde_json::{Map, Value};
 use sparsely::checkpoint::RunFolder;
 use sparsely::cost::{Call, ModelCost};
-use sparsely::data::{class_names, label_groups, validation_images};
+use sparsely::data::{DataConfig, class_names, label_groups, validation_images};
 use sparsely::eval::Evaluation;
 use sparsely::superclass::SuperClassFile;
 use sparsely::train::{Outcome, RunConfig, preset, resume, start};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -26,59 +28,81 @@ pub(crate) fn run(args: &MobileArgs) -> Result<ExitCode> {
         say!("go on with the same command");
         Ok(ExitCode::from(NO))
     };
-    let config = configure("vit", args, &args.sets, None)?;
-    // What can be wrong with the sparse model is told before the dense one is trained.
+    let config = set(&base("vit", args)?, &args.sets)?;
+    if config.model.moe.is_some() {
+        bail!(
+            "--set model.moe: expected settings of both models, got experts for the dense one: use --set-sparse"
+        );
+    }
+    // What can be wrong with the super-classes and the sparse model is told before the dense one is trained.
+    let classes = class_names(&config.data)?;
     let all_sets = [&args.sets[..], &args.sparse_sets[..]].concat();
-    configure("mobile", args, &all_sets, None)?.validate()?;
+    configure(args, &all_sets, &stand_ins(args, &config.data, &classes)?)?.validate()?;
     if validation_images(&config.data)? == 0 {
         bail!(
             "super-classes: expected images held out of training to find them by, got none: a \
              data.validation_fraction above 0 keeps some"
         );
     }
-    let classes = class_names(&config.data)?.len();
-    let experts = match &args.grouping.from_labels {
-        Some(column) => label_groups(&config.data, column)?.len(),
-        None => args.grouping.experts.get(),
-    };
-    if experts > classes {
-        bail!(
-            "super-classes: expected 1 to {classes} experts, each with a class of its own or more, got \
-             {experts}"
-        );
-    }
+    let known = known(&groups, args)?;
 
     say!("dense model, 1 of 3");
     let Some(dense_test) = train(config, &dense, &stop)? else { return stopped() };
     say!();
     say!("super-classes, 2 of 3");
-    let file = superclasses::find(&dense, &args.grouping, Some(args.seed), &groups)?;
+    let file = match known {
+        Some(file) => file,
+        None => superclasses::find(&dense, &args.grouping, Some(args.seed), &groups)?,
+    };
     superclasses::print(&file);
     say!();
     say!("sparse model, 3 of 3");
-    let config = configure("mobile", args, &all_sets, Some(&file))?;
+    let config = configure(args, &all_sets, &file)?;
     let Some(sparse_test) = train(config, &sparse, &stop)? else { return stopped() };
     say!();
     summarise([&dense, &sparse], [&dense_test, &sparse_test], &file)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn configure(
-    kind: &str,
-    args: &MobileArgs,
-    sets: &[String],
-    file: Option<&SuperClassFile>,
-) -> Result<RunConfig> {
+/// The sparse model, taught these super-classes.
+fn configure(args: &MobileArgs, sets: &[String], file: &SuperClassFile) -> Result<RunConfig> {
+    let mut base = base("mobile", args)?;
+    teach(&mut base, file.groups());
+    set(&base, sets)
+}
+
+fn base(kind: &str, args: &MobileArgs) -> Result<RunConfig> {
     let mut base = preset(&format!("{kind}-{}", args.size))?;
     base.data.source.clone_from(&args.data);
     base.seed = args.seed;
-    if let Some(moe) = &mut base.model.moe {
-        moe.num_experts = args.grouping.experts.get();
+    Ok(base)
+}
+
+/// Groups of all classes in the place of those that are found when the dense model is trained.
+fn stand_ins(args: &MobileArgs, data: &DataConfig, classes: &[String]) -> Result<SuperClassFile> {
+    if let Some(column) = &args.grouping.from_labels {
+        return Ok(SuperClassFile::of_labels(column, label_groups(data, column)?));
     }
-    if let Some(file) = file {
-        teach(&mut base, file.groups());
+    let experts = args.grouping.experts.get();
+    superclasses::grouping(&args.grouping, args.seed)?.check(classes.len(), experts)?;
+    let group = |expert| classes.iter().skip(expert).step_by(experts).cloned().collect();
+    Ok(SuperClassFile::of_groups((0..experts).map(group).collect()))
+}
+
+/// Super-classes that were found before, or written by hand in their place.
+fn known(path: &Path, args: &MobileArgs) -> Result<Option<SuperClassFile>> {
+    if !path.exists() {
+        return Ok(None);
     }
-    set(&base, sets)
+    let file = SuperClassFile::read(path)?;
+    if !superclasses::is_as_asked(&file, &args.grouping, args.seed)? {
+        bail!(
+            "`{}`: expected super-classes by the options that are asked for, got some by others: name another \
+             --out",
+            path.display()
+        );
+    }
+    Ok(Some(file))
 }
 
 /// Trains, or goes on with a run of the same settings; nothing if it was stopped.
@@ -107,14 +131,31 @@ fn check_same(mut config: RunConfig, folder: &Path) -> Result<()> {
     config.model.image_size = written.model.image_size;
     config.model.channels = written.model.channels;
     config.model.num_classes = written.model.num_classes;
-    if config != written {
-        bail!(
-            "`{}`: expected a run of the settings that are asked for, got one of others: name another \
-             --out",
-            folder.display()
-        );
+    let place = |config: &RunConfig| Path::new(&config.data.source).canonicalize().ok();
+    if place(&config).is_some_and(|own| place(&written) == Some(own)) {
+        config.data.source.clone_from(&written.data.source);
     }
-    Ok(())
+    let [asked, got] = [&config, &written].map(serde_json::to_value);
+    let Some((setting, asked, got)) = first_difference("", &asked?, &got?) else { return Ok(()) };
+    bail!(
+        "`{}`: expected a run with `{setting}` {asked}, as is asked for, got one with {got}: name another --out",
+        folder.display()
+    );
+}
+
+/// The first setting that differs, and its values.
+fn first_difference(path: &str, a: &Value, b: &Value) -> Option<(String, Value, Value)> {
+    match (a, b) {
+        (Value::Object(own), Value::Object(other)) => {
+            let keys: BTreeSet<&String> = own.keys().chain(other.keys()).collect();
+            keys.into_iter().find_map(|key| {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                first_difference(&path, &of(own), &of(other))
+            })
+        }
+        _ => (a != b).then(|| (path.to_string(), a.clone(), b.clone())),
+    }
 }
 
 fn summarise(folders: [&Path; 2], tests: [&Evaluation; 2], file: &SuperClassFile) -> Result<()> {

@@ -104,7 +104,13 @@ fn tell(
             .map(|v| format!("{} {:.1} %", names[*v], 100.0 * probabilities_v[*v]))
             .collect();
         let by = expert.map_or(String::new(), |(expert, probability)| {
-            format!("; expert {expert} ({:.1} %)", 100.0 * probability)
+            let first = |group: &Vec<String>| match &group[..] {
+                [] => String::new(),
+                [only] => format!(" of {only}"),
+                [first, others @ ..] => format!(" of {first} +{}", others.len()),
+            };
+            let of = groups.get(expert).map(first).unwrap_or_default();
+            format!("; expert {expert}{of} ({:.1} %)", 100.0 * probability)
         });
         say!("{}: {}{by}", path.display(), classes.join(", "));
     }

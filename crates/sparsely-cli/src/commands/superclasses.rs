@@ -2,9 +2,9 @@
 
 use super::Trained;
 use crate::args::{GroupingArgs, MethodArg, PrecisionArgs, SuperclassesArgs};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use sparsely::checkpoint::{write_atomic, write_json};
-use sparsely::data::{DataConfig, Dataset, label_groups};
+use sparsely::data::{Dataset, LabelGroup, label_groups};
 use sparsely::eval::confusion;
 use sparsely::superclass::{Found, Grouping, Method, SuperClassFile, group, groups_of, picture};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,11 @@ const NAMES: usize = 8;
 
 pub(crate) fn run(args: &SuperclassesArgs) -> Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| args.run.join("superclasses.json"));
+    ensure!(
+        picture_beside(&out) != out,
+        "--out: expected a file for the groups, got `{}`, where their picture goes",
+        out.display()
+    );
     let file = find(&args.run, &args.grouping, args.seed, &out)?;
     print(&file);
     say!("written: {} and {}", out.display(), picture_beside(&out).display());
@@ -28,7 +33,7 @@ pub(super) fn find(
     seed: Option<u64>,
     out: &Path,
 ) -> Result<SuperClassFile> {
-    let grouping = grouping(args)?;
+    let grouping = grouping(args, 0)?;
     let Trained { config, saved, model, params } = Trained::open(run, &PrecisionArgs::default())?;
     if config.data.source.is_empty() {
         bail!("the model was imported without images: there is nothing to tell its confusions by");
@@ -44,9 +49,11 @@ pub(super) fn find(
     let confusion = confusion(&model, &params, &dataset.validation, &config.eval, args.soft)?;
     let grouping = Grouping { seed: seed.unwrap_or(config.seed), ..grouping };
     let graph = confusion.graph()?;
-    let (groups, grouping) = match &args.from_labels {
-        Some(column) => (by_label(&config.data, column, &saved.class_names)?, None),
-        None => (group(&graph, args.experts.get(), &grouping)?, Some(grouping)),
+    let labels = args.from_labels.as_ref().map(|column| label_groups(&config.data, column));
+    let labels = labels.transpose()?;
+    let groups = match &labels {
+        Some(labels) => by_label(labels, &saved.class_names)?,
+        None => group(&graph, args.experts.get(), &grouping)?,
     };
     let found = Found {
         class_names: &saved.class_names,
@@ -54,7 +61,11 @@ pub(super) fn find(
         graph: &graph,
         by_probability: args.soft,
     };
-    let file = SuperClassFile::new(run.display().to_string(), &found, &groups, grouping);
+    let grouping = labels.is_none().then_some(grouping);
+    let mut file = SuperClassFile::new(run.display().to_string(), &found, &groups, grouping);
+    if let (Some(labels), Some(column)) = (labels, &args.from_labels) {
+        file = file.labelled(column, labels.into_iter().map(|label| label.name).collect());
+    }
     let title = format!("What {} takes its classes for", run.display());
     let svg = picture(&title, &saved.class_names, &confusion, &groups)?;
     write_atomic(&picture_beside(out), |target| target.write_all(svg.as_bytes()))?;
@@ -62,10 +73,22 @@ pub(super) fn find(
     Ok(file)
 }
 
+/// Whether a file is what [`find`] would make of these arguments.
+pub(super) fn is_as_asked(file: &SuperClassFile, args: &GroupingArgs, seed: u64) -> Result<bool> {
+    let is_grouped_so = match &args.from_labels {
+        Some(_) => true,
+        None => {
+            file.groups.len() == args.experts.get() && file.grouping == Some(grouping(args, seed)?)
+        }
+    };
+    let same = file.labels == args.from_labels && file.by_probability == Some(args.soft);
+    Ok(same && is_grouped_so)
+}
+
 /// The indices of the classes that share another label.
-fn by_label(data: &DataConfig, column: &str, names: &[String]) -> Result<Vec<Vec<usize>>> {
-    let labels = label_groups(data, column)?;
-    let groups_v = groups_of(names, &labels)?;
+fn by_label(labels: &[LabelGroup], names: &[String]) -> Result<Vec<Vec<usize>>> {
+    let classes: Vec<_> = labels.iter().map(|label| label.classes.clone()).collect();
+    let groups_v = groups_of(names, &classes)?;
     let of_label = |label: usize| {
         let own = groups_v.iter().enumerate().filter(move |(_, group)| **group as usize == label);
         own.map(|(class, _)| class).collect()
@@ -73,7 +96,7 @@ fn by_label(data: &DataConfig, column: &str, names: &[String]) -> Result<Vec<Vec
     Ok((0..labels.len()).map(of_label).collect())
 }
 
-fn grouping(args: &GroupingArgs) -> Result<Grouping> {
+pub(super) fn grouping(args: &GroupingArgs, seed: u64) -> Result<Grouping> {
     let sizes = match &args.like {
         Some(path) => {
             let groups = SuperClassFile::read(path)?.groups();
@@ -86,7 +109,7 @@ fn grouping(args: &GroupingArgs) -> Result<Grouping> {
         MethodArg::Spectral => Method::Spectral,
         MethodArg::Modularity => Method::Modularity,
     };
-    Ok(Grouping { method, balanced: args.balanced, seed: 0 })
+    Ok(Grouping { method, balanced: args.balanced, seed })
 }
 
 fn picture_beside(out: &Path) -> PathBuf {

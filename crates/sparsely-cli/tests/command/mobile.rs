@@ -104,6 +104,7 @@ fn all_three_in_one_go_and_gone_on_with() {
             "--soft",
         ]);
         command.args(["--set-sparse", "model.moe.placement.n=1", "--out"]).arg(&out);
+        command.args(["--set-sparse", "train.super_classes.weight=0.5"]);
         for set in ["length", "validate_every"] {
             command.arg("--set").arg(format!("train.{set}={{ kind = \"steps\", n = 10 }}"));
         }
@@ -117,16 +118,72 @@ fn all_three_in_one_go_and_gone_on_with() {
     };
     assert_eq!(summary(&first), summary(&second));
     assert!(summary(&first)[0].ends_with("; one seed"), "{}", stdout(&first));
+    let metrics = fs::read_to_string(out.join("sparse/metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut steps = 0;
+    for line in lines.filter(|line| line["router_loss"].is_f64()) {
+        let [loss, task, router] =
+            ["loss", "task_loss", "router_loss"].map(|name| line[name].as_f64().unwrap());
+        assert!((loss - (task + 0.5 * router)).abs() < 1e-5, "{line}");
+        steps += 1;
+    }
+    assert_eq!(steps, 1, "a line for ten steps");
     let other = again(&["--seed", "7"]);
     assert_eq!(other.status.code(), Some(2));
     assert_eq!(
         stderr(&other),
         format!(
-            "sparsely: `{}`: expected a run of the settings that are asked for, got one of others: name \
+            "sparsely: `{}`: expected super-classes by the options that are asked for, got some by others: \
+             name another --out\n",
+            out.join("superclasses.json").display()
+        )
+    );
+    // Nothing is overwritten by what is refused; a longer run is another, too.
+    let groups = fs::read(out.join("superclasses.json")).unwrap();
+    assert_eq!(again(&["--balanced"]).status.code(), Some(2));
+    assert!(groups == fs::read(out.join("superclasses.json")).unwrap());
+    let longer = again(&["--set", "train.batch_size=7"]);
+    assert_eq!(
+        stderr(&longer),
+        format!(
+            "sparsely: `{}`: expected a run with `train.batch_size` 7, as is asked for, got one with 64: name \
              another --out\n",
             out.join("dense").display()
         )
     );
+}
+
+/// In whatever stage: what is there is kept, and the rest is as it would have been.
+#[test]
+fn all_three_go_on_after_an_interruption() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = |out: &Path| {
+        let mut command = sparsely();
+        command.args(["mobile", "--data", "digits", "--size", "2x16/2", "--experts", "3"]);
+        command.args(["--soft", "--set-sparse", "model.moe.placement.n=1", "--out"]).arg(out);
+        for set in ["length", "validate_every"] {
+            command.arg("--set").arg(format!("train.{set}={{ kind = \"steps\", n = 10 }}"));
+        }
+        command
+    };
+    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
+    assert!(command(&whole).status().unwrap().success());
+    assert!(command(&cut).status().unwrap().success());
+    // As if it had ended before the sparse model, and before the super-classes.
+    for gone in [&["sparse"][..], &["sparse", "superclasses.json", "superclasses.svg"]] {
+        for name in gone {
+            let path = cut.join(name);
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.unwrap();
+        }
+        assert!(command(&cut).status().unwrap().success());
+        for file in ["superclasses.json", "sparse/model.safetensors"] {
+            let [a, b] = [&whole, &cut].map(|out| fs::read(out.join(file)).unwrap());
+            let same = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("/whole/", "/cut/");
+            assert!(same(&a) == same(&b), "{file}");
+        }
+    }
 }
 
 #[test]
@@ -191,6 +248,35 @@ fn bad_super_classes_are_one_line() {
         ["--preset", "mobile-2x16/2", "--data", "digits", "--superclass-labels", "coarse"];
     refuses(train_tiny(&out, &by_labels), no_labels);
     assert!(!out.exists());
+    // What is wrong with the sparse model or its groups is told before the dense one is trained.
+    let mobile = |more: &[&str]| {
+        let few = ["mobile", "--data", "digits", "--size", "4x16/2", "--experts", "3", "--out"];
+        sparsely().args(few).arg(&out).args(more).output().unwrap()
+    };
+    refuses(
+        mobile(&["--set", "model.moe.router.num_selected=1"]),
+        "--set model.moe: expected settings of both models, got experts for the dense one: use --set-sparse",
+    );
+    refuses(
+        mobile(&["--set-sparse", "model.moe.num_experts=5"]),
+        "invalid configuration: there are 3 super-classes for 5 experts: one is needed for each \
+         (model.moe.num_experts)",
+    );
+    let like = folder.path().join("like.json");
+    fs::write(&like, groups_of_digits(&["01234", "5678"])).unwrap();
+    refuses(
+        mobile(&["--random", "--like", like.to_str().unwrap()]),
+        "random groups: expected sizes of 3 groups of 10 classes, got [5, 4]",
+    );
+    let picture = folder.path().join("groups.svg");
+    refuses(
+        superclasses(&dense, &["--experts", "3", "--out", picture.to_str().unwrap()]),
+        &format!(
+            "--out: expected a file for the groups, got `{}`, where their picture goes",
+            picture.display()
+        ),
+    );
+    assert!(!out.exists() && !picture.exists());
     let (none, data) = (folder.path().join("none"), folder.path().join("data"));
     for class in ["cat", "dog"] {
         fs::create_dir_all(data.join(class)).unwrap();

@@ -22,8 +22,9 @@ simd! {
 }
 
 simd! {
-    /// The nearest bf16 of each of the first values: as many as there is room for.
+    /// The nearest bf16 of each value, if there is room for them.
     pub(crate) fn narrow<I>(x: &[f32], y: &mut [Bf16]) {
+        debug_assert!(y.is_empty() || y.len() == x.len(), "room for all or none");
         for (y, x) in y.iter_mut().zip(x) {
             *y = Bf16::nearest(*x);
         }
@@ -31,6 +32,7 @@ simd! {
 }
 
 simd! {
+    /// The values.
     pub(crate) fn widen<I>(x: &[Bf16], y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y = x.value();

@@ -29,7 +29,7 @@ impl<'t> Var<'t> {
         let (tape, precision) = (self.tape, self.tape.precision());
         let mut y = tape.take(b * l * d);
         let out = tape.grad_id_if(&[self]);
-        let mut qkv = self.factor(out.is_some(), precision);
+        let mut qkv = self.factor(out.is_some(), precision, true);
         let images = y.as_f32_mut().par_chunks_mut(l * d).zip(self.values().par_chunks(l * width));
         images.zip(parts(qkv.copy(), l * width, b)).for_each(|((y, qkv), copy)| {
             narrow(qkv, copy);

@@ -2,7 +2,8 @@
 //!
 //! [`Var::gather_linear`] reads the rows of each group by index, so that no permuted copy of
 //! the input exists; [`Var::scatter_linear`] adds each group's rows back with a factor. Tasks
-//! are (group × block of rows), larger groups first; they depend on the lists alone.
+//! are (group × block of rows), larger blocks first. How rows are cut may depend on the threads, since a
+//! row's bits do not depend on the cut.
 
 use super::linear::{TILE_ROWS, panel_rows, row_block};
 use super::saved::Saved;
@@ -11,7 +12,8 @@ use crate::kernel::elementwise::{
     Activation, activate, activate_backward, add_slice, axpy, dot, narrow, scale, scaled_rows,
 };
 use crate::kernel::gemm::{
-    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, product, with_all_packed,
+    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, packed_len, product,
+    with_all_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::packed::Params;
@@ -24,11 +26,11 @@ use std::sync::Arc;
 
 /// Rows of a group that a weight gradient takes at a time.
 const CHUNK: usize = 1024;
-/// Most rows of a group that share a thread's copy of a kernel, block of the inner dimension after block, in the
-/// second-level cache: to pack all kernels side by side would write them to memory and read them once more.
+/// Most rows of a group that share a thread's copy of a kernel, which stays near while they are computed: kernels that
+/// are packed side by side are written to memory and read once more.
 const UNPACKED: usize = 2 * ROW_BLOCK;
-/// Blocks of a group for which that pays nevertheless.
-const SHARED: usize = 4;
+/// Most blocks of a group that make a copy each.
+const OWN_COPIES: usize = 4;
 
 /// Which rows belong to which group: entries sorted by group, each the index of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +173,20 @@ fn cut<T>(blocks: Vec<Block>, mut values: &mut [T], width: usize) -> Vec<(Block,
     parts
 }
 
+/// A block with its part of two values.
+type Both<'a, A, B> = (Block, (&'a mut [A], &'a mut [B]));
+
+/// [`cut`], of two values at the borders of blocks of at most `len` entries; what is empty stays so.
+fn cut_both<'a, A, B>(
+    (groups, len): (&RowGroups, usize),
+    (a, a_width): (&'a mut [A], usize),
+    (b, b_width): (&'a mut [B], usize),
+) -> Vec<Both<'a, A, B>> {
+    let b_width = if b.is_empty() { 0 } else { b_width };
+    let (a, b) = (cut(groups.blocks(len), a, a_width), cut(groups.blocks(len), b, b_width));
+    a.into_iter().zip(b).map(|((block, a), (_, b))| (block, (a, b))).collect()
+}
+
 /// Stacked weights `[E, I, O]`, with biases `[E, O]` or without.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupedWeights {
@@ -267,7 +283,7 @@ impl<'t> Var<'t> {
     /// y_t = residual_t + Σ_{n: row(n) = t} g_n (act(z_n) W_{group(n)} + b_{group(n)}):
     /// z `[N, I]`, g `[N]`, residual `[T, O]` → `[T, O]`.
     ///
-    /// A row that no entry names gets its residual alone.
+    /// A row that no entry names gets its residual alone. In bf16 the way back has act and its slope at the rounded z.
     ///
     /// # Errors
     /// If the shapes do not fit.
@@ -294,13 +310,9 @@ impl<'t> Var<'t> {
         let kernels = kernels(tape, &weights.w, groups)?;
         let out = tape.grad_id();
         let z = self.values();
-        let mut factor = self.factor(out.is_some(), precision);
-        let copy = factor.copy();
-        let copy_width = if copy.is_empty() { 0 } else { i };
+        let mut factor = self.factor(out.is_some(), precision, false);
         let len = block_len(groups, &kernels);
-        let y_blocks = cut(groups.blocks(len), y_n.as_f32_mut(), o).into_iter();
-        let copies = cut(groups.blocks(len), copy, copy_width).into_iter().map(|(_, copy)| copy);
-        let parts = y_blocks.zip(copies).map(|((block, y), copy)| (block, (y, copy))).collect();
+        let parts = cut_both((groups, len), (y_n.as_f32_mut(), o), (factor.copy(), i));
         with_kernels(groups, kernels, parts, |block, w, (y, copy)| {
             let rows = block.entries.len();
             let start = weights.start(params, block.group, o);
@@ -372,7 +384,10 @@ fn block_len(groups: &RowGroups, kernels: &[Option<Right<'_>>]) -> usize {
     if kernels.iter().flatten().all(Right::is_packed) {
         return row_block(groups.num_entries());
     }
-    // All threads have some, and so a large one may be made up for.
+    if !kernels.iter().flatten().any(|w| packed_len(w.precision(), w.extents()).is_some()) {
+        return ROW_BLOCK;
+    }
+    // Every thread gets several. A row's bits do not depend on the cut, so it may depend on the threads.
     let share = groups.num_entries() / (2 * rayon::current_num_threads());
     share.next_multiple_of(TILE_ROWS).clamp(ROW_BLOCK, UNPACKED)
 }
@@ -386,7 +401,7 @@ fn with_kernels<T: Send>(
     f: impl Fn(&Block, &Right<'_>, T) + Sync,
 ) {
     let len = block_len(groups, &kernels);
-    let is_shared = |group| groups.group(group).len() > SHARED * len;
+    let is_shared = |group| groups.group(group).len() > OWN_COPIES * len;
     with_all_packed(kernels, is_shared, |kernels| {
         parts.into_par_iter().for_each(|(block, part)| {
             let kernel = kernels[block.group].as_ref().expect("of each group with rows");
@@ -466,9 +481,7 @@ fn scatter_backward_rows(
     let gates = saved.gates.value.as_f32();
     let w_t = transposed(w, groups, saved.precision, [i, o]);
     let len = block_len(groups, &w_t);
-    let dg_blocks = cut(groups.blocks(len), dg, 1).into_iter().map(|(_, dg)| dg);
-    let dz_blocks = cut(groups.blocks(len), dz, i).into_iter();
-    let parts = dz_blocks.zip(dg_blocks).map(|((block, dz), dg)| (block, (dz, dg))).collect();
+    let parts = cut_both((groups, len), (dz, i), (dg, 1));
     with_kernels(groups, w_t, parts, |block, w_t, (dz, dg)| {
         let rows = &groups.rows[block.entries.clone()];
         let b = b.map(|b| &b[block.group * o..][..o]);
@@ -523,4 +536,29 @@ fn scatter_backward_biases(saved: &ScatterSaved<'_>, dy: &[f32], db: &mut [f32],
             axpy(db, gates[n], &dy[saved.groups.rows[n] as usize * o..][..o]);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_few_and_even_and_cover_all_entries() {
+        for (len, want) in [
+            (0, vec![]),
+            (1, vec![1]),
+            (47, vec![47]),
+            (48, vec![48]),
+            (49, vec![32, 17]),
+            (97, vec![40, 40, 17]),
+        ] {
+            let groups = [vec![0; 3], vec![0; len], vec![], vec![0; 5]];
+            let groups = RowGroups::new(1, &groups).unwrap();
+            let blocks = groups.blocks(48);
+            let own = blocks.iter().filter(|block| block.group == 1);
+            assert_eq!(own.map(|block| block.entries.len()).collect::<Vec<_>>(), want);
+            let all: Vec<usize> = blocks.into_iter().flat_map(|block| block.entries).collect();
+            assert_eq!(all, (0..len + 8).collect::<Vec<_>>());
+        }
+    }
 }

@@ -25,7 +25,8 @@ impl<'t> Var<'t> {
     /// y = act(x) W + b + residual: `[…, I]`, W `[I, O]`, b `[O]`, residual `[…, O]` → `[…, O]`.
     ///
     /// The activation is applied as the input is read, here and again in the backward pass, so
-    /// that only the value before it is kept: rounded where the product rounds.
+    /// that only the value before it is kept. In bf16 it is kept rounded: with an activation, the way back has the
+    /// slope at the rounded value.
     ///
     /// # Errors
     /// If the shapes do not fit.
@@ -73,7 +74,7 @@ impl<'t> Var<'t> {
             Terms { b: b.map(|b| tape.params().view(b)), residual: residual.map(Var::values) };
         let factors = (act, self.values(), &tape.params().kernel(w, 0, precision)?);
         let out = tape.grad_id();
-        let mut x = self.factor(out.is_some(), precision);
+        let mut x = self.factor(out.is_some(), precision, act == Activation::Identity);
         forward(factors, (y.as_f32_mut(), x.copy()), [rows, i, o], terms);
 
         let (x, w, b) = (x.saved(), *w, b.copied());

@@ -1,4 +1,4 @@
-//! Inputs as backward steps keep them: those that only products read, in the precision that they read them in.
+//! Inputs as backward steps keep them: what products read, in the precision that they read it in.
 
 use crate::buffer::Buffer;
 use crate::kernel::elementwise::widen;
@@ -51,10 +51,17 @@ impl<'t> Var<'t> {
         Saved { value: Arc::clone(&self.value), grad: self.grad }
     }
 
-    /// An input that a backward step, if there is one, keeps as products of `precision` read it.
-    pub(super) fn factor(&self, records: bool, precision: Precision) -> Factor<'_, 't> {
-        // What another step keeps in f32 costs nothing more.
-        let narrows = records && precision == Precision::Bf16 && !self.kept.as_f32.get();
+    /// An input that a backward step, if there is one, keeps as products of `precision` read it. `is_exact` says
+    /// that the step has the same bits from the rounded values.
+    pub(super) fn factor(
+        &self,
+        records: bool,
+        precision: Precision,
+        is_exact: bool,
+    ) -> Factor<'_, 't> {
+        // What a step before keeps in f32 costs nothing more.
+        let is_there = self.kept.as_f32.get() && is_exact;
+        let narrows = records && precision == Precision::Bf16 && !is_there;
         let is_new = narrows && self.kept.as_bf16.get().is_none();
         let len = self.shape.len();
         let copy = is_new.then(|| self.tape.pool().take(DType::Bf16, len));
@@ -70,7 +77,7 @@ pub(super) struct Factor<'v, 't> {
 }
 
 impl Factor<'_, '_> {
-    /// Room for the values' nearest bf16, which the reader fills while the values are at hand; empty if none are
+    /// Room for the nearest bf16 of the values, which the reader fills while the values are at hand; empty if none are
     /// kept, or were before.
     pub(super) fn copy(&mut self) -> &mut [Bf16] {
         self.copy.as_mut().map_or(&mut [], Buffer::as_bf16_mut)

@@ -1,6 +1,6 @@
 //! What is kept for the way back: values that products round are kept rounded.
 
-use super::{Model, PRECISIONS, bits};
+use super::{Model, bits};
 use sparsely_tensor::{Activation, GroupedWeights, Pool, Precision, RowGroups, Slab, Tape, Var};
 use std::sync::Arc;
 
@@ -11,16 +11,15 @@ fn model(rows: usize) -> Model {
     Model::drawn(&[&[("x", [2, rows / 2, WIDTH].into())][..], &w].concat())
 }
 
-/// Gradients of all parameters through one operation on x; another may keep x in f32, and give no gradient.
+/// Gradients in bf16 of all parameters through one operation on x; another may keep x in f32, and give no gradient.
 fn gradients(
     model: &Model,
-    precision: Precision,
     keeps_f32: bool,
     op: impl for<'t> Fn(&Var<'t>) -> sparsely_tensor::Result<Var<'t>>,
 ) -> Vec<u32> {
     let pool = Pool::new();
     let tape = Tape::recording(&model.params, &pool);
-    tape.compute_in(precision);
+    tape.compute_in(Precision::Bf16);
     let x = tape.param(&model.named("x"));
     let _other = keeps_f32.then(|| x.activation(Activation::Tanh));
     let y = op(&x).unwrap();
@@ -30,22 +29,40 @@ fn gradients(
     bits(grads.values())
 }
 
-/// Few rows and many, alone and in pieces.
+/// Two experts of which one has few rows.
+fn routed<'t>(
+    model: &Model,
+    tape: &'t Tape<'t>,
+    rows: usize,
+) -> (GroupedWeights, Arc<RowGroups>, Var<'t>) {
+    let all: Vec<u32> = (0..rows as u32).collect();
+    let few = 7.min(rows / 2);
+    let groups = RowGroups::new(rows, &[all[..few].to_vec(), all[few..].to_vec()]).unwrap();
+    let gates: Vec<f32> = (0..rows).map(|i| (i as f32).cos()).collect();
+    let gates = tape.constant([rows], &gates).unwrap();
+    (GroupedWeights { w: model.named("experts"), b: None }, Arc::new(groups), gates)
+}
+
+/// Where it may be shared with another step it gives the same bits; elsewhere it is not. Few rows and many, alone and in
+/// pieces.
 #[test]
-fn what_products_round_may_be_kept_rounded() {
+fn gradients_do_not_depend_on_what_others_keep() {
     for rows in [6, 300, 2100] {
         let model = model(rows);
         let (w, b) = (model.named("w"), model.named("b"));
-        for precision in PRECISIONS {
-            let linear = |keeps| {
-                gradients(&model, precision, keeps, |x| {
-                    x.linear(Activation::Identity, &w, Some(&b), None)
+        for act in [Activation::Identity, Activation::Gelu] {
+            let linear = |keeps| gradients(&model, keeps, |x| x.linear(act, &w, Some(&b), None));
+            assert!(linear(true) == linear(false), "linear of {act:?}, {rows} rows");
+            let experts = |keeps| {
+                gradients(&model, keeps, |x| {
+                    let (weights, groups, gates) = routed(&model, x.tape(), rows);
+                    x.reshape([rows, WIDTH])?.scatter_linear(act, &weights, &groups, &gates, None)
                 })
             };
-            assert!(linear(true) == linear(false), "linear, {rows} rows, {precision:?}");
-            let attention = |keeps| gradients(&model, precision, keeps, |x| x.self_attention(2));
-            assert!(attention(true) == attention(false), "attention, {rows} rows, {precision:?}");
+            assert!(experts(true) == experts(false), "experts of {act:?}, {rows} rows");
         }
+        let attention = |keeps| gradients(&model, keeps, |x| x.self_attention(2));
+        assert!(attention(true) == attention(false), "attention, {rows} rows");
     }
 }
 
@@ -89,12 +106,9 @@ fn what_products_round_is_kept_once_in_half_the_bytes() {
 #[test]
 fn what_experts_read_last_is_kept_in_half_the_bytes() {
     let (model, pool) = (model(600), Pool::new());
-    let weights = GroupedWeights { w: model.named("experts"), b: None };
-    let rows: Vec<u32> = (0..600).collect();
-    let groups = Arc::new(RowGroups::new(600, &[rows[..7].to_vec(), rows[7..].to_vec()]).unwrap());
     let tape = Tape::recording(&model.params, &pool);
     let scatter = |z: &Var<'_>| {
-        let gates = z.tape().constant([600], &[1.0; 600]).unwrap();
+        let (weights, groups, gates) = routed(&model, z.tape(), 600);
         drop(z.scatter_linear(Activation::Gelu, &weights, &groups, &gates, None).unwrap());
     };
     let gates = 4 * 600;

@@ -84,10 +84,10 @@ fn uneven_groups(num_rows: u32) -> Vec<Vec<u32>> {
 
 #[test]
 fn groups_beyond_every_block() {
-    gather(1030, uneven_groups(1030), [67, 150], 1);
+    gather(2100, uneven_groups(2100), [67, 150], 1);
     for act in [Activation::Identity, Activation::Gelu] {
         // Weights of more than one panel.
-        scatter(act, 1030, uneven_groups(1030), [150, 67], true, 2);
+        scatter(act, 2100, uneven_groups(2100), [150, 67], true, 2);
     }
 }
 

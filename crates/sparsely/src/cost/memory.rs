@@ -3,7 +3,8 @@
 use super::{ModelCost, PartCost};
 use serde::Serialize;
 
-/// Bytes of a value of this engine: parameters, gradients, moments and activations are f32.
+/// Bytes of a value of this engine: parameters, gradients, moments and activations are f32. What models in bf16 keep for
+/// the way back takes less, up to half; it is counted as f32.
 pub(super) const F32: u64 = 4;
 /// Values that AdamW carries on for each parameter.
 pub(super) const MOMENTS: u64 = 2;
@@ -35,7 +36,7 @@ impl PartCost {
         F32 * (self.read_params + self.moved)
     }
 
-    /// Bytes that the backward pass needs of the forward pass of the batch.
+    /// Bytes that the backward pass needs of the forward pass of the batch, in f32.
     pub fn kept_bytes(&self) -> u64 {
         F32 * self.kept
     }

@@ -25,5 +25,5 @@ pub use config::{AugmentConfig, DataConfig};
 pub use dataset::Dataset;
 pub use image::{ImageShape, MAX_DECODED_BYTES, MAX_SIDE, load_image};
 pub use loader::{Loader, LoaderConfig, Prefetch};
-pub use source::{class_names, label_groups, validation_images};
+pub use source::{LabelGroup, class_names, label_groups, validation_images};
 pub use split::Split;

@@ -116,11 +116,20 @@ pub fn validation_images(config: &DataConfig) -> Result<usize> {
     Ok(Division::of(read(config)?, config.validation_fraction, 0).validation.labels.len())
 }
 
-/// The names of the classes that share a value of another label, one list for each value in their order.
+/// Classes that share a value of another label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelGroup {
+    /// The name of the value.
+    pub name: String,
+    /// The names of the classes.
+    pub classes: Vec<String>,
+}
+
+/// The classes that share a value of another label, for each value in their order.
 ///
 /// # Errors
 /// If the source has no other labels, or images of one class have different ones.
-pub fn label_groups(config: &DataConfig, column: &str) -> Result<Vec<Vec<String>>> {
+pub fn label_groups(config: &DataConfig, column: &str) -> Result<Vec<LabelGroup>> {
     let refuse = |got: String| {
         Err(Error::Argument {
             op: "super-classes of labels",
@@ -145,14 +154,15 @@ pub fn label_groups(config: &DataConfig, column: &str) -> Result<Vec<Vec<String>
             _ => {}
         }
     }
-    let mut groups = vec![Vec::new(); others.class_names.len()];
+    let named = |name| LabelGroup { name, classes: Vec::new() };
+    let mut groups: Vec<LabelGroup> = others.class_names.into_iter().map(named).collect();
     for (group, name) in group_of.into_iter().zip(classes.class_names) {
         match group {
-            Some(group) => groups[group as usize].push(name),
+            Some(group) => groups[group as usize].classes.push(name),
             None => return refuse(format!("no training image of `{name}`")),
         }
     }
-    groups.retain(|group| !group.is_empty());
+    groups.retain(|group| !group.classes.is_empty());
     Ok(groups)
 }
 

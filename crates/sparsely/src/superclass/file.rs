@@ -1,6 +1,7 @@
 //! `superclasses.json`: the groups by the names of their classes, and how they came about.
 
 use super::{Confusion, Graph, Grouping, chance_share};
+use crate::data::LabelGroup;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -14,6 +15,9 @@ pub struct SuperClassFile {
     /// How they were found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grouping: Option<Grouping>,
+    /// Which other label of the images they are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
     /// Whose confusions they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
@@ -40,7 +44,7 @@ pub struct SuperClassFile {
 /// One group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SuperClass {
-    /// The class that is confused most with others of the group, and how many others there are.
+    /// The class that is confused most with others of the group, and how many others there are; or the label's name.
     #[serde(default)]
     pub name: String,
     /// How many classes.
@@ -76,6 +80,7 @@ impl SuperClassFile {
         SuperClassFile {
             groups: groups.into_iter().map(super_class).collect(),
             grouping: None,
+            labels: None,
             run: None,
             images: None,
             top1: None,
@@ -84,6 +89,20 @@ impl SuperClassFile {
             chance_share: None,
             modularity: None,
         }
+    }
+
+    /// Of another label of the images.
+    pub fn of_labels(column: &str, groups: Vec<LabelGroup>) -> SuperClassFile {
+        let (names, groups): (Vec<_>, _) =
+            groups.into_iter().map(|group| (group.name, group.classes)).unzip();
+        SuperClassFile::of_groups(groups).labelled(column, names)
+    }
+
+    /// With the names of another label's values.
+    pub fn labelled(mut self, column: &str, names: Vec<String>) -> SuperClassFile {
+        self.labels = Some(column.to_string());
+        self.groups.iter_mut().zip(names).for_each(|(group, name)| group.name = name);
+        self
     }
 
     /// The names of each group's classes.
@@ -154,6 +173,7 @@ impl SuperClassFile {
             top1: Some(confusion.top1()),
             by_probability: Some(by_probability),
             grouping,
+            labels: None,
             kept_share: Some(groups.iter().map(|group| graph.kept_share(group)).sum()),
             chance_share: Some(chance_share(groups)),
             modularity: Some(graph.modularity(groups)),

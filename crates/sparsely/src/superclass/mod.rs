@@ -47,19 +47,38 @@ pub enum Method {
     },
 }
 
+impl Grouping {
+    /// Whether it can make `k` groups of `v` classes.
+    ///
+    /// # Errors
+    /// If there are fewer classes than groups, or the sizes asked for are not those of all classes.
+    pub fn check(&self, v: usize, k: usize) -> Result<()> {
+        if k == 0 || k > v {
+            return Err(Error::Argument {
+                op: "super-classes",
+                expected: format!("1 to {v} experts, each with a class of its own or more"),
+                got: format!("{k}"),
+            });
+        }
+        let Method::Random { sizes: Some(sizes) } = &self.method else { return Ok(()) };
+        if sizes.len() != k || sizes.iter().sum::<usize>() != v || sizes.contains(&0) {
+            return Err(Error::Argument {
+                op: "random groups",
+                expected: format!("sizes of {k} groups of {v} classes"),
+                got: format!("{sizes:?}"),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// `k` groups of the classes of a graph, none empty: the larger ones first, classes ascending.
 ///
 /// # Errors
-/// If there are fewer classes than groups, or the sizes asked for are not those of all classes.
+/// As of [`Grouping::check`].
 pub fn group(graph: &Graph, k: usize, grouping: &Grouping) -> Result<Vec<Vec<usize>>> {
     let v = graph.num_classes();
-    if k == 0 || k > v {
-        return Err(Error::Argument {
-            op: "super-classes",
-            expected: format!("1 to {v} experts, each with a class of its own or more"),
-            got: format!("{k}"),
-        });
-    }
+    grouping.check(v, k)?;
     let mut groups = match &grouping.method {
         Method::Spectral => {
             let mut groups = vec![Vec::new(); k];
@@ -68,7 +87,7 @@ pub fn group(graph: &Graph, k: usize, grouping: &Grouping) -> Result<Vec<Vec<usi
             groups
         }
         Method::Modularity => modularity::communities(graph, k),
-        Method::Random { sizes } => random(v, k, sizes.as_deref(), grouping.seed)?,
+        Method::Random { sizes } => random(v, k, sizes.as_deref(), grouping.seed),
     };
     if grouping.balanced && !matches!(grouping.method, Method::Random { .. }) {
         balance::balance(graph, &mut groups);
@@ -78,20 +97,13 @@ pub fn group(graph: &Graph, k: usize, grouping: &Grouping) -> Result<Vec<Vec<usi
     Ok(groups)
 }
 
-fn random(v: usize, k: usize, sizes: Option<&[usize]>, seed: u64) -> Result<Vec<Vec<usize>>> {
+fn random(v: usize, k: usize, sizes: Option<&[usize]>, seed: u64) -> Vec<Vec<usize>> {
     let equal = balance::equal_sizes(v, k);
     let sizes = sizes.unwrap_or(&equal);
-    if sizes.len() != k || sizes.iter().sum::<usize>() != v || sizes.contains(&0) {
-        return Err(Error::Argument {
-            op: "random groups",
-            expected: format!("sizes of {k} groups of {v} classes"),
-            got: format!("{sizes:?}"),
-        });
-    }
     let mut classes: Vec<usize> = (0..v).collect();
     classes.shuffle(&mut stream(seed, Purpose::SuperClasses, 0));
     let mut left = classes.into_iter();
-    Ok(sizes.iter().map(|size| left.by_ref().take(*size).collect()).collect())
+    sizes.iter().map(|size| left.by_ref().take(*size).collect()).collect()
 }
 
 #[cfg(test)]

@@ -198,6 +198,21 @@ impl Images {
     }
 }
 
+impl Images {
+    /// The model's parameters and what an image costs.
+    fn size(&self) -> String {
+        // What cannot be counted was refused before.
+        let cost = ModelCost::of(&self.config.model, &Call::balanced(1));
+        cost.map_or_else(
+            |_| String::new(),
+            |cost| {
+                let macs = cost.macs() as f64 / 1e6;
+                format!("; {} parameters, {macs:.1} M MACs an image", cost.params())
+            },
+        )
+    }
+}
+
 impl Task for Images {
     type Batch = Batch;
     type Evaluation = Evaluation;
@@ -221,7 +236,7 @@ impl Task for Images {
 
     fn beginning(&self) -> Beginning {
         Beginning {
-            data: self.dataset.to_string(),
+            data: format!("{}{}", self.dataset, self.size()),
             notice: unseen_pixels(&self.config.model),
             step_size: self.config.train.batch_size,
             unit: "images",
@@ -261,6 +276,9 @@ impl Task for Images {
     }
 
     fn summary(&self, evaluation: &Evaluation) -> String {
+        if evaluation.n == 0 {
+            return "of no images: none are held out".into();
+        }
         format!("top-1 {:.1} %  loss {:.4}", 100.0 * evaluation.top1, evaluation.loss)
     }
 

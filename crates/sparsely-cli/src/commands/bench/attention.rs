@@ -42,7 +42,7 @@ struct Measured {
     forward_seconds: f64,
     both_seconds: f64,
     /// Bytes that the forward pass keeps for the way back, beyond its inputs and its output, which the next layer
-    /// has.
+    /// has. In bf16 the dense layer's half-size copies of its inputs count; SwitchHead's routers keep those in f32.
     kept_bytes: usize,
     peak_bytes: usize,
 }

@@ -11,7 +11,7 @@ pub(crate) enum Values<'a> {
     Bf16(faer::MatRef<'a, Bf16>),
 }
 
-/// The same of either.
+/// The value of an expression about the matrix `$m`, whatever its elements are.
 macro_rules! either {
     ($values:expr, $m:ident => $same:expr) => {
         match $values {
@@ -20,7 +20,7 @@ macro_rules! either {
         }
     };
 }
-/// As a matrix of the same type.
+/// A matrix that is made of the matrix `$m`, with elements of the same type.
 macro_rules! each {
     ($values:expr, $m:ident => $other:expr) => {
         match $values {
@@ -31,14 +31,17 @@ macro_rules! each {
 }
 
 impl<'a> Values<'a> {
+    /// Number of rows.
     pub(crate) fn nrows(&self) -> usize {
         either!(self, m => m.nrows())
     }
 
+    /// Number of columns.
     pub(crate) fn ncols(&self) -> usize {
         either!(self, m => m.ncols())
     }
 
+    /// Rows as columns.
     pub(crate) fn transpose(self) -> Values<'a> {
         each!(self, m => m.transpose())
     }
@@ -48,6 +51,8 @@ impl<'a> Values<'a> {
         each!(self, m => m.submatrix(row, col, rows, cols))
     }
 
+    /// Whether the elements of a row are neighbours.
+    #[cfg(target_arch = "x86_64")]
     pub(in crate::kernel) fn is_row_major(&self) -> bool {
         either!(self, m => m.col_stride() == 1 && m.row_stride() >= 0)
     }

@@ -325,8 +325,13 @@ fn named_rows_have_the_bits_of_their_copies() {
     }
 }
 
+/// `[rows + 3, cols + 3]`.
+fn stored(values: &[Bf16], rows: usize, cols: usize) -> Values<'_> {
+    Values::Bf16(faer::MatRef::from_row_major_slice(values, rows + 3, cols + 3))
+}
+
 /// A left factor and a slope that are stored as bf16 give the bits of their values in f32: row after row, column
-/// after column, by name, activated or not.
+/// after column, by name, activated or not, in the middle of wider matrices.
 #[test]
 fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
     let shapes = [(1, 5, 3), (5, 33, 40), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
@@ -338,14 +343,18 @@ fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
             elementwise::widen(&narrow, &mut wide);
             (narrow, wide)
         };
-        let ((a, a_wide), (at, at_wide)) = (narrowed(m * k, 5), narrowed(m * n, 6));
+        let ((a, a_wide), (at, at_wide)) =
+            (narrowed((m + 3) * (k + 3), 5), narrowed((m + 3) * (n + 3), 6));
         let b = random(k * n, 7);
         let backwards = |count: usize| -> Vec<u32> { (0..count as u32).rev().collect() };
         let (rows, inner) = (backwards(m), backwards(k));
         for case in 0..8 {
             let (is_turned, is_named) = (case & 1 > 0, case & 4 > 0);
             let act = if case & 2 > 0 { Activation::Gelu } else { Activation::Identity };
+            let [row, col] = if is_turned { [k, m] } else { [m, k] };
             let asked = |a: Values<'_>, at: Values<'_>, run: &Implementation| {
+                let a = a.part([1, row], [2, col]);
+                let at = at.part([1, m], [2, n]);
                 let mut left = Left::active(if is_turned { a.transpose() } else { a }, act);
                 match is_turned {
                     true => left.inner = is_named.then_some(&inner),
@@ -361,13 +370,10 @@ fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
                 run(mat_mut(&mut c, m, n), &asked);
                 c
             };
-            let [row, col] = if is_turned { [k, m] } else { [m, k] };
-            let stored = |values, rows, cols| {
-                Values::Bf16(faer::MatRef::from_row_major_slice(values, rows, cols))
-            };
             for (name, run) in implementations(precision) {
                 let narrow = asked(stored(&a, row, col), stored(&at, m, n), &run);
-                let wide = asked(mat(&a_wide, row, col).into(), mat(&at_wide, m, n).into(), &run);
+                let (a, at) = (mat(&a_wide, row + 3, col + 3), mat(&at_wide, m + 3, n + 3));
+                let wide = asked(a.into(), at.into(), &run);
                 assert!(narrow == wide, "{name} {m}×{k}×{n} {case} {precision:?}");
             }
         }

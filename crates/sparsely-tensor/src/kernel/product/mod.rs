@@ -3,7 +3,7 @@
 //! A tile of a few rows by a few registers stays in registers while the inner dimension runs.
 //! The right factor is packed into panels of one tile's width, which stay in the first-level
 //! cache; the left one is read where it lies, or packed where its rows are not contiguous, an
-//! activation is applied to it, or it is rounded to bf16. Inner dimensions beyond [`Kernel::INNER`]
+//! activation is applied to it, or it is rounded to bf16 or stored so. Inner dimensions beyond [`Kernel::INNER`]
 //! are summed block by block. So each element of the result is one chain of multiply-adds for each
 //! block, in an order that depends on the inner dimension alone: not on the other rows, nor on how
 //! rows and columns are cut, nor on who packed.

@@ -162,6 +162,9 @@ impl Source {
     }
 
     /// Activated values: where they lie if they are ready, otherwise `own`, filled with as many as it takes.
+    ///
+    /// # Safety
+    /// There are as many; the instruction set of a kernel.
     #[inline(always)]
     unsafe fn active(self, act: Activation, own: &mut [f32]) -> *const f32 {
         // SAFETY: the caller's contract: there are as many.

@@ -66,7 +66,7 @@ pub(super) fn label_leaf(path: &Path, schema: &SchemaDescriptor, name: &str) -> 
             integers.iter().map(|&leaf| schema.column(leaf).name().to_string()).collect();
         let got = match names.is_empty() {
             true => "no integer column".into(),
-            false => format!("integer columns {}: set `label_column`", names.join(", ")),
+            false => format!("integer columns {}: name one as the label", names.join(", ")),
         };
         Error::format(path, expected, got)
     })

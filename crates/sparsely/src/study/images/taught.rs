@@ -138,7 +138,7 @@ impl Sources<'_> {
     /// # Errors
     /// If the data have none, or there are other experts than groups.
     fn by_label(&self, model: &Model, column: &str) -> Result<SuperClassFile> {
-        let file = SuperClassFile::of_groups(label_groups(&self.study.data, column)?);
+        let file = SuperClassFile::of_labels(column, label_groups(&self.study.data, column)?);
         if file.groups.len() == experts(model) {
             return Ok(file);
         }

@@ -77,7 +77,7 @@ pub(super) fn sections(results: &Results<Text>) -> String {
         &mut page,
         &format!(
             "As executed: a token after a full memory. In brackets: percent of `{}`. Kept: what a training step \
-             keeps of its forward pass; attention matrices are computed again, not kept. Imbalance: largest load \
+             keeps of its forward pass, in f32; attention matrices are computed again, not kept. Imbalance: largest load \
              of an expert over the mean load, mean over routers and seeds.\n",
             first.arm
         ),
