@@ -34,16 +34,16 @@ pub(crate) fn run(args: &MobileArgs) -> Result<ExitCode> {
             "--set model.moe: expected settings of both models, got experts for the dense one: use --set-sparse"
         );
     }
-    // What can be wrong with the super-classes and the sparse model is told before the dense one is trained.
-    let classes = class_names(&config.data)?;
-    let all_sets = [&args.sets[..], &args.sparse_sets[..]].concat();
-    configure(args, &all_sets, &stand_ins(args, &config.data, &classes)?)?.validate()?;
     if validation_images(&config.data)? == 0 {
         bail!(
             "super-classes: expected images held out of training to find them by, got none: a \
              data.validation_fraction above 0 keeps some"
         );
     }
+    // What can be wrong with the super-classes and the sparse model is told before the dense one is trained.
+    let classes = class_names(&config.data)?;
+    let all_sets = [&args.sets[..], &args.sparse_sets[..]].concat();
+    configure(args, &all_sets, &stand_ins(args, &config.data, &classes)?)?.validate()?;
     let known = known(&groups, args)?;
 
     say!("dense model, 1 of 3");

@@ -119,7 +119,8 @@ fn all_three_in_one_go_and_gone_on_with() {
     assert_eq!(summary(&first), summary(&second));
     assert!(summary(&first)[0].ends_with("; one seed"), "{}", stdout(&first));
     let metrics = fs::read_to_string(out.join("sparse/metrics.jsonl")).unwrap();
-    let lines = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines =
+        metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let mut steps = 0;
     for line in lines.filter(|line| line["router_loss"].is_f64()) {
         let [loss, task, router] =
@@ -167,8 +168,8 @@ fn all_three_go_on_after_an_interruption() {
         command
     };
     let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
-    assert!(command(&whole).status().unwrap().success());
-    assert!(command(&cut).status().unwrap().success());
+    assert!(command(&whole).output().unwrap().status.success());
+    assert!(command(&cut).output().unwrap().status.success());
     // As if it had ended before the sparse model, and before the super-classes.
     for gone in [&["sparse"][..], &["sparse", "superclasses.json", "superclasses.svg"]] {
         for name in gone {
@@ -177,7 +178,7 @@ fn all_three_go_on_after_an_interruption() {
                 if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             removed.unwrap();
         }
-        assert!(command(&cut).status().unwrap().success());
+        assert!(command(&cut).output().unwrap().status.success());
         for file in ["superclasses.json", "sparse/model.safetensors"] {
             let [a, b] = [&whole, &cut].map(|out| fs::read(out.join(file)).unwrap());
             let same = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("/whole/", "/cut/");
