@@ -64,7 +64,7 @@ pub(super) fn find(
     let grouping = labels.is_none().then_some(grouping);
     let mut file = SuperClassFile::new(run.display().to_string(), &found, &groups, grouping);
     if let (Some(labels), Some(column)) = (labels, &args.from_labels) {
-        file = file.labelled(column, labels.into_iter().map(|label| label.name).collect());
+        file = file.labelled(column, labels.into_iter().map(|(name, _)| name).collect());
     }
     let title = format!("What {} takes its classes for", run.display());
     let svg = picture(&title, &saved.class_names, &confusion, &groups)?;
@@ -87,7 +87,7 @@ pub(super) fn is_as_asked(file: &SuperClassFile, args: &GroupingArgs, seed: u64)
 
 /// The indices of the classes that share another label.
 fn by_label(labels: &[LabelGroup], names: &[String]) -> Result<Vec<Vec<usize>>> {
-    let classes: Vec<_> = labels.iter().map(|label| label.classes.clone()).collect();
+    let classes: Vec<_> = labels.iter().map(|(_, classes)| classes.clone()).collect();
     let groups_v = groups_of(names, &classes)?;
     let of_label = |label: usize| {
         let own = groups_v.iter().enumerate().filter(move |(_, group)| **group as usize == label);

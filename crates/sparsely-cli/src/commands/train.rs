@@ -66,7 +66,7 @@ fn configure(args: &TrainArgs) -> Result<RunConfig> {
     }
     let Some(column) = &args.superclass_labels else { return set(&base, &args.sets) };
     let groups = label_groups(&set(&base, &args.sets)?.data, column)?;
-    teach(&mut base, groups.into_iter().map(|group| group.classes).collect());
+    teach(&mut base, groups.into_iter().map(|(_, classes)| classes).collect());
     set(&base, &args.sets)
 }
 

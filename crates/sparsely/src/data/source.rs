@@ -116,14 +116,8 @@ pub fn validation_images(config: &DataConfig) -> Result<usize> {
     Ok(Division::of(read(config)?, config.validation_fraction, 0).validation.labels.len())
 }
 
-/// Classes that share a value of another label.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelGroup {
-    /// The name of the value.
-    pub name: String,
-    /// The names of the classes.
-    pub classes: Vec<String>,
-}
+/// The name of a value of another label, and of the classes that share it.
+pub type LabelGroup = (String, Vec<String>);
 
 /// The classes that share a value of another label, for each value in their order.
 ///
@@ -154,15 +148,15 @@ pub fn label_groups(config: &DataConfig, column: &str) -> Result<Vec<LabelGroup>
             _ => {}
         }
     }
-    let named = |name| LabelGroup { name, classes: Vec::new() };
-    let mut groups: Vec<LabelGroup> = others.class_names.into_iter().map(named).collect();
+    let mut groups: Vec<LabelGroup> =
+        others.class_names.into_iter().map(|name| (name, Vec::new())).collect();
     for (group, name) in group_of.into_iter().zip(classes.class_names) {
         match group {
-            Some(group) => groups[group as usize].classes.push(name),
+            Some(group) => groups[group as usize].1.push(name),
             None => return refuse(format!("no training image of `{name}`")),
         }
     }
-    groups.retain(|group| !group.classes.is_empty());
+    groups.retain(|(_, classes)| !classes.is_empty());
     Ok(groups)
 }
 

@@ -1,7 +1,6 @@
 //! `superclasses.json`: the groups by the names of their classes, and how they came about.
 
 use super::{Confusion, Graph, Grouping, chance_share};
-use crate::data::LabelGroup;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -91,10 +90,9 @@ impl SuperClassFile {
         }
     }
 
-    /// Of another label of the images.
-    pub fn of_labels(column: &str, groups: Vec<LabelGroup>) -> SuperClassFile {
-        let (names, groups): (Vec<_>, _) =
-            groups.into_iter().map(|group| (group.name, group.classes)).unzip();
+    /// Of another label of the images: the names of its values and of the classes of each.
+    pub fn of_labels(column: &str, groups: Vec<(String, Vec<String>)>) -> SuperClassFile {
+        let (names, groups): (Vec<_>, _) = groups.into_iter().unzip();
         SuperClassFile::of_groups(groups).labelled(column, names)
     }
 

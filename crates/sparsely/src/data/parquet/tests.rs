@@ -116,9 +116,9 @@ fn classes_are_grouped_by_another_label() {
     let groups = || crate::data::label_groups(&config, "coarse_label");
     let labels: &[i64] = &[2, 0, 1, 3, 2];
     Table { labels, coarse: Some(&[1, 0, 1, 0, 1]), ..Table::default() }.write(&path);
-    let classes: Vec<_> = groups().unwrap().into_iter().map(|group| group.classes).collect();
+    let classes: Vec<_> = groups().unwrap().into_iter().map(|group| group.1).collect();
     assert_eq!(classes, [["0", "3"], ["1", "2"]]);
-    assert_eq!(groups().unwrap()[1].name, "1");
+    assert_eq!(groups().unwrap()[1].0, "1");
     Table { labels, coarse: Some(&[1, 0, 1, 0, 0]), ..Table::default() }.write(&path);
     let start = "super-classes of labels: expected a label `coarse_label` that is the same for all images of a \
                  class, got ";
