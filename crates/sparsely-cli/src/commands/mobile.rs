@@ -89,7 +89,7 @@ fn stand_ins(args: &MobileArgs, data: &DataConfig, classes: &[String]) -> Result
     Ok(SuperClassFile::of_groups((0..experts).map(group).collect()))
 }
 
-/// Super-classes that were found before, or written by hand in their place.
+/// Super-classes that were found before, and perhaps edited since.
 fn known(path: &Path, args: &MobileArgs) -> Result<Option<SuperClassFile>> {
     if !path.exists() {
         return Ok(None);
