@@ -1,7 +1,7 @@
 //! `sparsely bench attention`: one attention layer of a language model, at the shape of SwitchHead's C4
 //! 262M models: width 1024, 512 tokens after 512 of memory.
 
-use super::time::median;
+use super::speed::{Speed, median};
 use crate::args::BenchArgs;
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -9,7 +9,8 @@ use sparsely::attention::{AttentionLayer, Report, Scene, Sinusoids};
 use sparsely::cost::paper::switchhead;
 use sparsely::model::language::language_preset;
 use sparsely::nn::{Init, Initializer, Mode, Precision};
-use sparsely_tensor::{AttentionMask, Param, Pool, Slab, Tape, Var};
+use sparsely_tensor::measure::peak_flops;
+use sparsely_tensor::{AttentionMask, Param, Pool, Slab, Tape, Var, macs};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -41,6 +42,8 @@ struct Inputs<'t> {
 struct Measured {
     forward_seconds: f64,
     both_seconds: f64,
+    /// Of both.
+    speed: Speed,
     /// Bytes that the forward pass keeps for the way back, beyond its inputs and its output, which the next layer
     /// has. In bf16 the dense layer's half-size copies of its inputs count; SwitchHead's routers keep those in f32.
     kept_bytes: usize,
@@ -116,6 +119,8 @@ struct Clock<'s> {
     grads: Slab,
     forward: Vec<f64>,
     both: Vec<f64>,
+    macs: u64,
+    peaks: Vec<f64>,
     kept_bytes: usize,
 }
 
@@ -127,11 +132,15 @@ fn measure(subjects: &[Subject], precision: Precision, steps: usize) -> Result<V
             clock.step(precision, step >= WARM_UP)?;
         }
     }
-    let measured = |clock: Clock<'_>| Measured {
-        forward_seconds: median(clock.forward),
-        both_seconds: median(clock.both),
-        kept_bytes: clock.kept_bytes,
-        peak_bytes: clock.pool.peak_bytes(),
+    let measured = |clock: Clock<'_>| {
+        let both_seconds = median(clock.both);
+        Measured {
+            forward_seconds: median(clock.forward),
+            both_seconds,
+            speed: Speed::of(precision, clock.macs, both_seconds, median(clock.peaks)),
+            kept_bytes: clock.kept_bytes,
+            peak_bytes: clock.pool.peak_bytes(),
+        }
     };
     Ok(clocks.into_iter().map(measured).collect())
 }
@@ -144,6 +153,8 @@ impl<'s> Clock<'s> {
             grads: Slab::zeros(subject.params.layout().clone()),
             forward: Vec::new(),
             both: Vec::new(),
+            macs: 0,
+            peaks: Vec::new(),
             kept_bytes: 0,
         }
     }
@@ -152,7 +163,7 @@ impl<'s> Clock<'s> {
         let tape = Tape::recording(&self.subject.params, &self.pool);
         tape.compute_in(precision.into());
         let inputs = self.subject.inputs(&tape)?;
-        let before = self.pool.used_bytes();
+        let (before, macs_before) = (self.pool.used_bytes(), macs());
         let begin = Instant::now();
         let y = self.subject.forward(&inputs)?;
         let forward_seconds = begin.elapsed().as_secs_f64();
@@ -160,9 +171,12 @@ impl<'s> Clock<'s> {
         let ones = vec![1.0; y.shape().len()];
         let loss = y.dot_constant(&ones)?;
         tape.backward(&loss, &mut self.grads)?;
+        let both_seconds = begin.elapsed().as_secs_f64();
+        self.macs = macs() - macs_before;
         if counts {
             self.forward.push(forward_seconds);
-            self.both.push(begin.elapsed().as_secs_f64());
+            self.both.push(both_seconds);
+            self.peaks.push(peak_flops(precision.into()));
         }
         Ok(())
     }
@@ -174,15 +188,15 @@ fn tell(
     first: Option<&Measured>,
     as_json: bool,
 ) {
-    let threads = rayon::current_num_threads();
     if as_json {
+        let threads = rayon::current_num_threads();
         let line = json!({
             "layer": name, "precision": precision, "threads": threads, "batch": batch,
             "forward_seconds": own.forward_seconds,
             "forward_and_backward_seconds": own.both_seconds,
             "kept_bytes": own.kept_bytes, "peak_bytes": own.peak_bytes,
         });
-        say!("{line}");
+        say!("{}", own.speed.beside(line));
         return;
     }
     let (forward, both) = (1e3 * own.forward_seconds, 1e3 * own.both_seconds);
@@ -197,7 +211,8 @@ fn tell(
         )
     });
     say!(
-        "{name}: {batch} sequences, {threads} threads, {precision}: forward {forward:.1} ms, with backward {both:.1} ms, kept \
-         {kept:.1} MB, peak {peak:.1} MB{against}"
+        "{name}: {batch} sequences: forward {forward:.1} ms, with backward {both:.1} ms, {}, kept {kept:.1} MB, peak memory \
+         {peak:.1} MB{against}",
+        own.speed
     );
 }

@@ -1,6 +1,6 @@
 //! `sparsely bench decode`: token after token of a language model, beside what memory can be read at.
 
-use super::time::median;
+use super::speed::median;
 use crate::args::BenchArgs;
 use anyhow::{Result, bail};
 use serde_json::json;

@@ -1,11 +1,11 @@
 //! `sparsely bench gemm`: the matrix product alone, beside what the processor can do at most.
 
-use super::time::median;
+use super::speed::{Speed, median};
 use crate::args::BenchArgs;
 use anyhow::Result;
 use serde_json::json;
 use sparsely::nn::Precision;
-use sparsely_tensor::measure::{Form, peak_flops, product_kernel, product_seconds};
+use sparsely_tensor::measure::{Form, product_seconds};
 use std::process::ExitCode;
 
 /// Products of a training step: ViT Ti, a MoE layer of ViT S, one image, ViT B, a square, heads.
@@ -34,39 +34,28 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
 
 fn measure(precision: Precision, args: &BenchArgs) {
     let threads = rayon::current_num_threads();
-    let kernel = product_kernel(precision.into());
     for (form, [m, k, n]) in PRODUCTS {
         let count = if let Form::Many(count) = form { count } else { 1 };
-        let flops = 2.0 * (count * m * k * n) as f64;
-        // Beside each product: the machine changes its speed from second to second.
-        let peak = peak_flops(precision.into());
-        let rounds = args.steps.get().max(rounds(flops));
+        let macs = count * m * k * n;
+        let rounds = args.steps.get().max(rounds(macs));
         let seconds = median(product_seconds(precision.into(), form, [m, k, n], rounds));
-        let share = flops / seconds / peak;
+        let speed = Speed::now(precision, macs as u64, seconds);
         if args.json {
             let line = json!({
                 "product": name(form), "m": m, "k": k, "n": n, "count": count, "precision": precision,
-                "threads": threads, "kernel": kernel, "seconds": seconds,
-                "flops_per_second": flops / seconds, "peak_flops_per_second": peak, "share_of_peak": share,
+                "threads": threads, "seconds": seconds,
             });
-            say!("{line}");
+            say!("{}", speed.beside(line));
         } else {
             let times = if count > 1 { format!("{count} × ") } else { String::new() };
-            say!(
-                "{:<15} {:<18} {:>8.1} GFLOP/s, {:>5.1} % of {:.0} ({kernel}, {precision}, {threads} threads)",
-                name(form),
-                format!("{times}{m}×{k}×{n}"),
-                flops / seconds / 1e9,
-                100.0 * share,
-                peak / 1e9
-            );
+            say!("{:<15} {:<18} {speed}", name(form), format!("{times}{m}×{k}×{n}"));
         }
     }
 }
 
 /// Enough for a tenth of a second of a core.
-fn rounds(flops: f64) -> usize {
-    (1e10 / flops) as usize
+fn rounds(macs: usize) -> usize {
+    5_000_000_000 / macs
 }
 
 fn name(form: Form) -> &'static str {

@@ -1,7 +1,7 @@
 //! `sparsely bench growth`: time against tokens, experts, blocks and threads, beside the ideal.
 
 use super::moe::{self, Loads};
-use super::time::median;
+use super::speed::median;
 use super::train::{DENSE, Steps};
 use crate::args::BenchArgs;
 use anyhow::{Context, Result};

@@ -4,7 +4,7 @@
 //! Models are written to a folder and each is measured from its file by processes of its own, in turn, so that
 //! memory is that of the model alone and a slow moment of the machine is not one model's misfortune.
 
-use super::time::median;
+use super::speed::median;
 use crate::args::BenchArgs;
 use crate::commands::Trained;
 use crate::memory::{peak_bytes, resident_bytes};
@@ -19,6 +19,7 @@ use sparsely::moe::{Capacity, Dial, Granularity, Group, Priority};
 use sparsely::nn::{Mode, Precision};
 use sparsely::study::{Latency, MAX_FLOPS_GAP, latency_svg};
 use sparsely::train::{RunConfig, preset};
+use sparsely_tensor::measure::{peak_flops, product_kernel};
 use sparsely_tensor::{Pool, Tape};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -43,6 +44,7 @@ const IMAGES: usize = 32;
 #[derive(Serialize, Deserialize)]
 struct Sample {
     milliseconds: f64,
+    peak_flops_per_second: f64,
     resident_bytes: u64,
     peak_bytes: u64,
     weights_bytes: u64,
@@ -116,6 +118,8 @@ fn measure_size(models: &Path, size: &str, args: &BenchArgs) -> Result<Vec<Laten
             flops: *flops,
             milliseconds: middle.milliseconds,
             milliseconds_range: [samples[0].milliseconds, samples[samples.len() - 1].milliseconds],
+            kernel: product_kernel(precision.into()).into(),
+            share_of_peak: 1e3 * flops / middle.milliseconds / middle.peak_flops_per_second,
             resident_bytes: middle.resident_bytes,
             peak_bytes: middle.peak_bytes,
             weights_bytes: middle.weights_bytes,
@@ -223,6 +227,7 @@ fn measure(run: &Path, args: &BenchArgs) -> Result<Sample> {
     }
     Ok(Sample {
         milliseconds: 1e3 * median(seconds) / batch as f64,
+        peak_flops_per_second: peak_flops(saved.model.precision.into()),
         resident_bytes: resident,
         peak_bytes: peak,
         weights_bytes: usage.packed_bytes as u64,
@@ -261,6 +266,7 @@ fn print(found: &[Latency]) {
         "ms/image",
         "least–most",
         "÷ dense",
+        "% of peak",
         "weights MB",
         "file MB",
         "resident MB",
@@ -284,6 +290,7 @@ fn print(found: &[Latency]) {
             format!("{:.3}", own.milliseconds),
             format!("{low:.3}–{high:.3}"),
             format!("{:.2}", own.milliseconds / dense),
+            format!("{:.1}", 100.0 * own.share_of_peak),
             megabytes(own.weights_bytes),
             megabytes(own.file_bytes),
             megabytes(own.resident_bytes),
@@ -293,9 +300,10 @@ fn print(found: &[Latency]) {
     }
     say_aligned(&rows);
     say!(
-        "median of {ROUNDS} processes in turn, {} threads; memory after the first batch; weights: as they are \
-         packed for products",
-        rayon::current_num_threads()
+        "median of {ROUNDS} processes in turn, {} threads; products by {}, of whose peak the share is; memory after \
+         the first batch; weights: as they are packed for products",
+        rayon::current_num_threads(),
+        found.first().map_or("none", |own| &own.kernel)
     );
 }
 

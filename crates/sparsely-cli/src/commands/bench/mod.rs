@@ -2,12 +2,13 @@
 
 mod attention;
 mod decode;
+mod dropless;
 mod gemm;
 mod growth;
 mod infer;
 mod moe;
 mod routers;
-mod time;
+mod speed;
 mod train;
 
 use crate::args::{BenchArgs, BenchKind};

@@ -1,6 +1,7 @@
 //! `sparsely bench moe`: the experts of a layer beside a dense MLP of as many rows.
 
-use super::time::median;
+use super::dropless;
+use super::speed::median;
 use crate::args::BenchArgs;
 use anyhow::Result;
 use serde_json::json;
@@ -12,8 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-const WIDTH: usize = 384;
-const MLP_WIDTH: usize = 1536;
+pub(super) const WIDTH: usize = 384;
+pub(super) const MLP_WIDTH: usize = 1536;
 /// Calls of each before the clock starts.
 const WARM_UP: usize = 2;
 
@@ -70,6 +71,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     tell(args, &Loads::zipf(8, 400), bandwidth, calls)?;
     for experts in [16, 32, 64, 128] {
         tell(args, &Loads::balanced(experts, 100), bandwidth, calls)?;
+    }
+    for case in [[1, 100], [2, 100], [1, 400], [2, 400]] {
+        dropless::tell(args, case)?;
     }
     Ok(ExitCode::SUCCESS)
 }

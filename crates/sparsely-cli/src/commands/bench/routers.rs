@@ -1,6 +1,6 @@
 //! `sparsely bench routers`: what routing costs beside what the experts cost.
 
-use super::time::median;
+use super::speed::median;
 use crate::args::BenchArgs;
 use anyhow::{Result, bail};
 use serde_json::json;

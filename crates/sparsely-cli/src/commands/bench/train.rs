@@ -1,6 +1,6 @@
 //! `sparsely bench train`: whole training steps.
 
-use super::time::median;
+use super::speed::{Speed, median};
 use crate::args::BenchArgs;
 use crate::memory::peak_bytes;
 use anyhow::{Context, Result, bail};
@@ -10,6 +10,8 @@ use sparsely::model::{ModelConfig, Vit};
 use sparsely::moe::{Capacity, Group, MoeConfig, Placement, RouterConfig, TokenChoiceConfig};
 use sparsely::nn::Precision;
 use sparsely::train::{TrainConfig, Trainer};
+use sparsely_tensor::macs;
+use sparsely_tensor::measure::peak_flops;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -94,14 +96,21 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
     let config = &ModelConfig { precision, ..named(name)? };
     let images = args.batch_or(IMAGES);
     let mut steps = Steps::of(config, images)?;
-    let mut seconds = Vec::new();
+    let (mut seconds, mut peaks) = (Vec::new(), Vec::new());
+    let mut counted = 0;
     for step in 0..WARM_UP + args.steps.get() as u64 {
+        let before = macs();
         let own = steps.step()?;
+        counted = macs() - before;
         if step >= WARM_UP {
             seconds.push(own);
+            // Beside each step: the machine changes its speed from second to second.
+            peaks.push(peak_flops(precision.into()));
         }
     }
-    let images_per_second = images as f64 / median(seconds);
+    let seconds = median(seconds);
+    let speed = Speed::of(precision, counted, seconds, median(peaks));
+    let images_per_second = images as f64 / seconds;
     let threads = rayon::current_num_threads();
     let peak = peak_bytes();
     if args.json {
@@ -109,12 +118,10 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
             "model": name, "precision": precision, "threads": threads, "batch": images,
             "images_per_second": images_per_second, "peak_bytes": peak,
         });
-        say!("{line}");
+        say!("{}", speed.beside(line));
     } else {
         let peak = peak.map_or("unknown".into(), |bytes| format!("{} MB", bytes / 1_000_000));
-        say!(
-            "{name}: {images_per_second:.1} images/s, {threads} threads, {precision}, peak {peak}"
-        );
+        say!("{name}: {images_per_second:.1} images/s, peak memory {peak}, {speed}");
     }
     Ok(())
 }
