@@ -1,12 +1,13 @@
 //! Kernels alone and what the processor could do at most, for benchmarks.
 
+use crate::kernel::elementwise::narrow;
 use crate::kernel::gemm::{Right, add_outer, gemm, kernel_name, mat, mat_mut};
 use crate::kernel::isa::simd;
 use crate::kernel::peak::multiply_adds;
 use crate::kernel::reduce;
-use crate::ops::linear_forward;
+use crate::ops::{linear_forward, matrix};
 use crate::tape::Write;
-use crate::{Pool, Precision};
+use crate::{Buffer, DType, Pool, Precision};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
@@ -79,36 +80,53 @@ pub fn product_seconds(
     rounds: usize,
 ) -> Vec<f64> {
     let count = if let Form::Many(count) = form { count } else { 1 };
-    // The values do not change the time; denormal and infinite ones would.
-    let values = |len: usize| -> Vec<f32> {
-        (0..len).map(|i| (i * 7919 % 2048) as f32 / 1024.0 - 1.0).collect()
-    };
-    // On pages as large as those of activations.
+    // The values do not change the time; denormal and infinite ones would. On pages as large as those of activations.
     let pool = Pool::new();
-    let buffers = [values(count * m * k), values(count * k * n)].map(|v| pool.copy_of(&v));
-    let [a, b] = [buffers[0].as_f32(), buffers[1].as_f32()];
-    let mut c = pool.zeros(count * m * n);
-    let c = c.as_f32_mut();
+    let values = |len: usize| -> Buffer {
+        let values = (0..len).map(|i| (i * 7919 % 2048) as f32 / 1024.0 - 1.0);
+        pool.copy_of(&values.collect::<Vec<_>>())
+    };
+    let (a, b) = (values(count * m * k), values(count * k * n));
+    // What layers keep for products and hand to the next one.
+    let rounded = rounded(&pool, precision, &a);
+    let mut y = pool.take(rounded.dtype(), count * m * n);
+    let mut sums = pool.zeros(count * m * n);
     let right = |values| Right::new(values, precision);
     let mut once = || {
         let begin = Instant::now();
         match form {
-            Form::Forward => linear_forward(c, a, &right(mat(b, k, n))),
-            Form::InputGradient => linear_forward(c, a, &right(mat(b, n, k).transpose())),
+            Form::Forward => linear_forward(&mut y, &rounded, &right(mat(b.as_f32(), k, n))),
+            Form::InputGradient => {
+                linear_forward(&mut sums, &a, &right(mat(b.as_f32(), n, k).transpose()));
+            }
             Form::WeightGradient => {
-                add_outer(c, mat(a, k, m).into(), right(mat(b, k, n)));
+                let b = right(mat(b.as_f32(), k, n));
+                add_outer(sums.as_f32_mut(), matrix(&rounded, k, m).into(), b);
             }
             Form::Many(_) => {
-                let factors = a.par_chunks(m * k).zip(b.par_chunks(k * n));
+                let factors = a.as_f32().par_chunks(m * k).zip(b.as_f32().par_chunks(k * n));
+                let c = sums.as_f32_mut();
                 c.par_chunks_mut(m * n).zip(factors).for_each(|(c, (a, b))| {
                     gemm(mat_mut(c, m, n), Write::Replace, mat(a, m, k), right(mat(b, k, n)));
                 });
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
-        black_box(&*c);
+        black_box([&sums, &y]);
         seconds
     };
     once();
     (0..rounds).map(|_| once()).collect()
+}
+
+/// As an activation is stored that products of `precision` read.
+fn rounded(pool: &Pool, precision: Precision, values: &Buffer) -> Buffer {
+    match precision {
+        Precision::F32 => pool.copy_of(values.as_f32()),
+        Precision::Bf16 => {
+            let mut rounded = pool.take(DType::Bf16, values.len());
+            narrow(values.as_f32(), rounded.as_bf16_mut());
+            rounded
+        }
+    }
 }

@@ -130,6 +130,12 @@ impl<'p> Tape<'p> {
         self.pool.take(DType::F32, len)
     }
 
+    /// Room for what products of `precision` read.
+    pub(crate) fn take_rounded(&self, precision: Precision, len: usize) -> Buffer {
+        let dtype = if precision == Precision::Bf16 { DType::Bf16 } else { DType::F32 };
+        self.pool.take(dtype, len)
+    }
+
     /// A place for a gradient, if this tape gathers any.
     pub(crate) fn grad_id(&self) -> Option<GradId> {
         self.records.then(|| self.num_grads.replace(self.num_grads.get() + 1))
@@ -175,12 +181,14 @@ pub struct Var<'t> {
     pub(crate) kept: Rc<Kept>,
 }
 
-/// How backward steps keep a value.
+/// A value's other forms.
 #[derive(Default)]
 pub(crate) struct Kept {
-    /// Whether one may keep it as it is.
+    /// In f32, if it is stored rounded and was asked for.
+    pub(crate) wide: OnceCell<Arc<Buffer>>,
+    /// Whether a backward step may keep it in f32.
     pub(crate) as_f32: Cell<bool>,
-    /// Its nearest bf16, if one keeps that.
+    /// Its nearest bf16, if a backward step keeps that.
     pub(crate) as_bf16: OnceCell<Arc<Buffer>>,
 }
 
@@ -203,9 +211,21 @@ impl<'t> Var<'t> {
         self.tape
     }
 
-    /// The values, row-major.
+    /// The values, row-major. Those that are stored in bf16 are widened at the first call.
     pub fn values(&self) -> &[f32] {
-        self.value.as_f32()
+        self.floats().as_f32()
+    }
+
+    /// Memory of the values in f32.
+    pub(crate) fn floats(&self) -> &Arc<Buffer> {
+        if self.value.dtype() == DType::F32 {
+            return &self.value;
+        }
+        self.kept.wide.get_or_init(|| {
+            let mut wide = self.tape.take(self.value.len());
+            crate::kernel::elementwise::widen_all(self.value.as_bf16(), wide.as_f32_mut());
+            Arc::new(wide)
+        })
     }
 
     /// The same values as a constant: no gradient goes through it.

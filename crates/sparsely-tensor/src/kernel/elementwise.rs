@@ -40,6 +40,11 @@ simd! {
     }
 }
 
+/// [`widen`], on all threads.
+pub(crate) fn widen_all(x: &[Bf16], y: &mut [f32]) {
+    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| widen(x, y));
+}
+
 simd! {
     /// `y += a·x`.
     pub(crate) fn axpy<I>(y: &mut [f32], a: f32, x: &[f32]) {

@@ -3,7 +3,7 @@
 //! The attention matrix of a head lives in a thread's scratch and is computed again in the
 //! backward pass, so that nothing quadratic in the length is kept.
 
-use super::saved::parts;
+use super::saved::{Output, parts, with_values};
 use crate::kernel::elementwise::narrow;
 use crate::kernel::gemm::{MatMut, MatRef, Right, gemm, mat, mat_mut};
 use crate::kernel::isa::simd;
@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 impl<'t> Var<'t> {
     /// softmax(q kᵀ / √A) v for each head: `[B, L, 3·H·A]`, the last axis `[q | k | v]`, each
-    /// by head → `[B, L, H·A]`.
+    /// by head → `[B, L, H·A]`. In bf16 it is stored rounded: a product reads it.
     ///
     /// # Errors
     /// If the width is not three times a multiple of `heads`.
@@ -27,14 +27,17 @@ impl<'t> Var<'t> {
         }
         let d = width / 3;
         let (tape, precision) = (self.tape, self.tape.precision());
-        let mut y = tape.take(b * l * d);
+        let mut y = tape.take_rounded(precision, b * l * d);
         let out = tape.grad_id_if(&[self]);
         let mut qkv = self.factor(out.is_some(), precision, true);
-        let images = y.as_f32_mut().par_chunks_mut(l * d).zip(self.values().par_chunks(l * width));
-        images.zip(parts(qkv.copy(), l * width, b)).for_each(|((y, qkv), copy)| {
-            narrow(qkv, copy);
-            let [q, k, v] = thirds(mat(qkv, l, width));
-            forward_heads(mat_mut(y, l, d), Qkv { q, k, v, precision }, heads);
+        let images = Output::of(&mut y).chunks(l * d).into_par_iter().enumerate();
+        let value = &*self.value;
+        images.zip(parts(qkv.copy(), l * width, b)).for_each(|((image, y), (from, to))| {
+            narrow(from, to);
+            with_values(value, [image * l * width, l * width], |qkv| {
+                let [q, k, v] = thirds(mat(qkv, l, width));
+                y.write(|y| forward_heads(mat_mut(y, l, d), Qkv { q, k, v, precision }, heads));
+            });
         });
 
         let qkv = qkv.saved();
@@ -45,8 +48,7 @@ impl<'t> Var<'t> {
                 let (dq, d_kv) = mat_mut(d_qkv, l, width).split_at_col_mut(d);
                 let (dk, dv) = d_kv.split_at_col_mut(d);
                 let grads = QkvMut { q: dq, k: dk, v: dv };
-                with_scratch(qkv.room(l * width), |room| {
-                    let values = qkv.values(image * l * width, l * width, room);
+                with_values(&qkv.value, [image * l * width, l * width], |values| {
                     let [q, k, v] = thirds(mat(values, l, width));
                     backward_heads(grads, Qkv { q, k, v, precision }, mat(dy, l, d), heads);
                 });

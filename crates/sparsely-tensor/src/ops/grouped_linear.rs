@@ -6,7 +6,7 @@
 //! row's bits do not depend on the cut.
 
 use super::linear::{TILE_ROWS, panel_rows, row_block};
-use super::saved::Saved;
+use super::saved::{Output, Saved, matrix, with_values};
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
     Activation, activate, activate_backward, add_slice, axpy, dot, narrow, scale, scaled_rows,
@@ -173,6 +173,20 @@ fn cut<T>(blocks: Vec<Block>, mut values: &mut [T], width: usize) -> Vec<(Block,
     parts
 }
 
+/// [`cut`], of an output as it is stored.
+fn cut_output(blocks: Vec<Block>, output: Output<'_>, width: usize) -> Vec<(Block, Output<'_>)> {
+    match output {
+        Output::F32(values) => {
+            let parts = cut(blocks, values, width).into_iter();
+            parts.map(|(block, part)| (block, Output::F32(part))).collect()
+        }
+        Output::Bf16(values) => {
+            let parts = cut(blocks, values, width).into_iter();
+            parts.map(|(block, part)| (block, Output::Bf16(part))).collect()
+        }
+    }
+}
+
 /// A block with its part of two values.
 type Both<'a, A, B> = (Block, (&'a mut [A], &'a mut [B]));
 
@@ -222,7 +236,8 @@ impl GroupedWeights {
 }
 
 impl<'t> Var<'t> {
-    /// z_n = x_{row(n)} W_{group(n)} + b_{group(n)}: `[T, I]` → `[N, O]`, entries by group.
+    /// z_n = x_{row(n)} W_{group(n)} + b_{group(n)}: `[T, I]` → `[N, O]`, entries by group. In bf16 it is stored
+    /// rounded, for the product or the activation that reads it.
     ///
     /// # Errors
     /// If the shapes do not fit.
@@ -235,16 +250,16 @@ impl<'t> Var<'t> {
         check_rows("gather_linear", self.shape, groups.num_rows(), i)?;
         let (tape, precision) = (self.tape, self.tape.precision());
         let n = groups.num_entries();
-        let mut z = tape.take(n * o);
+        let mut z = tape.take_rounded(precision, n * o);
         let (x, params) = (self.values(), tape.params());
         let kernels = kernels(tape, &weights.w, groups)?;
         let blocks = groups.blocks(block_len(groups, &kernels));
-        let z_blocks = cut(blocks, z.as_f32_mut(), o);
+        let z_blocks = cut_output(blocks, Output::of(&mut z), o);
         with_kernels(groups, kernels, z_blocks, |block, w, z| {
             let rows = &groups.rows[block.entries.clone()];
             let start = weights.start(params, block.group, o);
             let left = Left::of_rows(mat(x, groups.num_rows(), i), rows);
-            product(mat_mut(z, rows.len(), o), start, left, w, Finish::None);
+            z.write(|z| product(mat_mut(z, rows.len(), o), start, left, w, Finish::None));
         });
 
         let out = tape.grad_id();
@@ -309,16 +324,18 @@ impl<'t> Var<'t> {
         let params = tape.params();
         let kernels = kernels(tape, &weights.w, groups)?;
         let out = tape.grad_id();
-        let z = self.values();
+        let u = Left::active(matrix(&self.value, n, i), act);
         let mut factor = self.factor(out.is_some(), precision, false);
         let len = block_len(groups, &kernels);
-        let parts = cut_both((groups, len), (y_n.as_f32_mut(), o), (factor.copy(), i));
+        let (from, to) = factor.copy();
+        let parts = cut_both((groups, len), (y_n.as_f32_mut(), o), (to, i));
         with_kernels(groups, kernels, parts, |block, w, (y, copy)| {
-            let rows = block.entries.len();
+            let (first, rows) = (block.entries.start, block.entries.len());
+            if !copy.is_empty() {
+                narrow(&from[first * i..][..rows * i], copy);
+            }
             let start = weights.start(params, block.group, o);
-            let z = &z[block.entries.start * i..][..rows * i];
-            narrow(z, copy);
-            let u = Left::active(mat(z, rows, i), act);
+            let u = u.part([first, rows], [0, i]);
             product(mat_mut(y, rows, o), start, u, w, Finish::None);
         });
         let mut y = tape.take(shape.len());
@@ -487,14 +504,15 @@ fn scatter_backward_rows(
         let b = b.map(|b| &b[block.group * o..][..o]);
         let left = Left::of_rows(mat(dy, groups.num_rows(), o), rows);
         product(mat_mut(dz, rows.len(), i), Start::Zero, left, w_t, Finish::None);
-        with_scratch(i + saved.z.room(i), |scratch| {
-            let (u, room) = scratch.split_at_mut(i);
+        with_scratch(i, |u| {
             for (r, n) in block.entries.clone().enumerate() {
-                let (z, du) = (saved.z.values(n * i, i, room), &mut dz[r * i..][..i]);
+                let du = &mut dz[r * i..][..i];
                 let dy = &dy[rows[r] as usize * o..][..o];
-                activate(act, z, u);
-                dg[r] = dot(u, du) + b.map_or(0.0, |b| dot(b, dy));
-                activate_backward(act, z, du);
+                with_values(&saved.z.value, [n * i, i], |z| {
+                    activate(act, z, u);
+                    dg[r] = dot(u, du) + b.map_or(0.0, |b| dot(b, dy));
+                    activate_backward(act, z, du);
+                });
                 scale(du, gates[n]);
             }
         });

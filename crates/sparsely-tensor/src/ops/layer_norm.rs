@@ -1,6 +1,8 @@
 //! Layer normalisation over the last axis.
 
 use super::column_sum::add_row_blocks;
+use super::saved::Output;
+use crate::buffer::Buffer;
 use crate::kernel::isa::simd;
 use crate::kernel::reduce;
 use crate::slab::Param;
@@ -16,22 +18,45 @@ impl<'t> Var<'t> {
     /// # Errors
     /// If scale or bias are not `[D]`.
     pub fn layer_norm(&self, scale: &Param, bias: Option<&Param>, eps: f32) -> Result<Var<'t>> {
+        self.layer_norm_into(self.tape.take(self.shape.len()), scale, bias, eps)
+    }
+
+    /// [`Var::layer_norm`] for what only products read: in bf16 it is stored rounded.
+    ///
+    /// # Errors
+    /// As [`Var::layer_norm`].
+    pub fn layer_norm_rounded(
+        &self,
+        scale: &Param,
+        bias: Option<&Param>,
+        eps: f32,
+    ) -> Result<Var<'t>> {
+        let y = self.tape.take_rounded(self.tape.precision(), self.shape.len());
+        self.layer_norm_into(y, scale, bias, eps)
+    }
+
+    fn layer_norm_into(
+        &self,
+        mut y: Buffer,
+        scale: &Param,
+        bias: Option<&Param>,
+        eps: f32,
+    ) -> Result<Var<'t>> {
         let d = self.shape.width();
         if scale.shape().len() != d || bias.is_some_and(|b| b.shape().len() != d) {
             let got = format!("scale {:?}, bias {:?}", scale.shape(), bias.map(Param::shape));
             return Err(Error::shape("layer_norm", format!("scale and bias [{d}]"), got));
         }
         let tape = self.tape;
-        let mut y = tape.take(self.shape.len());
         let mut stats = tape.take(2 * self.shape.rows());
         let zeros = vec![0.0; d];
         let beta = bias.map_or(&zeros[..], |b| tape.params().view(b));
         let gamma = tape.params().view(scale);
-        let blocks =
-            y.as_f32_mut().par_chunks_mut(ROWS * d).zip(self.values().par_chunks(ROWS * d));
+        let blocks = Output::of(&mut y).chunks(ROWS * d).into_par_iter();
+        let blocks = blocks.zip(self.values().par_chunks(ROWS * d));
         blocks
             .zip(stats.as_f32_mut().par_chunks_mut(ROWS * 2))
-            .for_each(|((y, x), stats)| normalise(x, y, stats, gamma, beta, eps));
+            .for_each(|((y, x), stats)| y.write(|y| normalise(x, y, stats, gamma, beta, eps)));
 
         let out = tape.grad_id();
         let (x, scale, bias) = (self.clone_saved(), *scale, bias.copied());

@@ -1,7 +1,8 @@
 //! The dense layer: activation of its input, product, bias and residual in one pass.
 
 use super::column_sum::add_column_sums;
-use super::saved::{Saved, parts};
+use super::saved::{Output, Saved, matrix, parts};
+use crate::buffer::Buffer;
 use crate::kernel::elementwise::{Activation, add_slice, narrow};
 use crate::kernel::gemm::{
     Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
@@ -37,7 +38,18 @@ impl<'t> Var<'t> {
         b: Option<&Param>,
         residual: Option<&Var<'t>>,
     ) -> Result<Var<'t>> {
-        self.linear_at(self.tape.precision(), act, (w, b), residual)
+        let y = self.tape.take(self.shape.with_width(w.shape().width()).len());
+        self.linear_at((self.tape.precision(), y), act, (w, b), residual)
+    }
+
+    /// act(x) W + b for what only products and activations read: as [`Var::linear`], but in bf16 it is stored rounded.
+    ///
+    /// # Errors
+    /// As [`Var::linear`].
+    pub fn linear_rounded(&self, act: Activation, w: &Param, b: Option<&Param>) -> Result<Var<'t>> {
+        let (precision, shape) = (self.tape.precision(), self.shape.with_width(w.shape().width()));
+        let y = self.tape.take_rounded(precision, shape.len());
+        self.linear_at((precision, y), act, (w, b), None)
     }
 
     /// y = x W + residual in f32, whatever the tape's precision: for what chooses, a router's logits.
@@ -45,12 +57,14 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`Var::linear`].
     pub fn linear_f32(&self, w: &Param, residual: Option<&Var<'t>>) -> Result<Var<'t>> {
-        self.linear_at(Precision::F32, Activation::Identity, (w, None), residual)
+        let y = self.tape.take(self.shape.with_width(w.shape().width()).len());
+        self.linear_at((Precision::F32, y), Activation::Identity, (w, None), residual)
     }
 
+    /// Into `y`, by products of `precision`.
     fn linear_at(
         &self,
-        precision: Precision,
+        (precision, mut y): (Precision, Buffer),
         act: Activation,
         (w, b): (&Param, Option<&Param>),
         residual: Option<&Var<'t>>,
@@ -69,13 +83,13 @@ impl<'t> Var<'t> {
         }
         let tape = self.tape;
         let rows = shape.rows();
-        let mut y = tape.take(shape.len());
         let terms =
             Terms { b: b.map(|b| tape.params().view(b)), residual: residual.map(Var::values) };
-        let factors = (act, self.values(), &tape.params().kernel(w, 0, precision)?);
+        let kernel = tape.params().kernel(w, 0, precision)?;
+        let factors = (Left::active(matrix(&self.value, rows, i), act), &kernel);
         let out = tape.grad_id();
         let mut x = self.factor(out.is_some(), precision, act == Activation::Identity);
-        forward(factors, (y.as_f32_mut(), x.copy()), [rows, i, o], terms);
+        forward(factors, (Output::of(&mut y), x.copy()), [rows, i, o], terms);
 
         let (x, w, b) = (x.saved(), *w, b.copied());
         let residual = residual.and_then(|r| r.grad);
@@ -112,40 +126,37 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// y = x W, as the layer computes it.
-pub(crate) fn linear_forward(y: &mut [f32], x: &[f32], w: &Right<'_>) {
+/// y = x W, as the layer computes it, both as they are stored.
+pub(crate) fn linear_forward(y: &mut Buffer, x: &Buffer, w: &Right<'_>) {
     let (i, o) = (w.values().nrows(), w.values().ncols());
-    forward(
-        (Activation::Identity, x, w),
-        (y, &mut []),
-        [x.len() / i, i, o],
-        Terms { b: None, residual: None },
-    );
+    let rows = x.len() / i;
+    let x = Left::from(matrix(x, rows, i));
+    let terms = Terms { b: None, residual: None };
+    forward((x, w), (Output::of(y), (&[], &mut [])), [rows, i, o], terms);
 }
 
 fn forward(
-    (act, x, w): (Activation, &[f32], &Right<'_>),
-    (y, copy): (&mut [f32], &mut [Bf16]),
+    (x, w): (Left<'_>, &Right<'_>),
+    (y, copy): (Output<'_>, (&[f32], &mut [Bf16])),
     [rows, i, o]: [usize; 3],
     terms: Terms<'_>,
 ) {
-    let by_blocks = |y: &mut [f32], copy: &mut [Bf16], w: &Right<'_>, len: usize| {
+    let by_blocks = |y: Output<'_>, copy: (&[f32], &mut [Bf16]), w: &Right<'_>, len: usize| {
         let copies = parts(copy, len * i, rows.div_ceil(len));
-        let blocks = y.par_chunks_mut(len * o).zip(x.par_chunks(len * i)).zip(copies);
-        blocks.enumerate().for_each(|(block, ((y, x), copy))| {
-            narrow(x, copy);
+        let blocks = y.chunks(len * o).into_par_iter().zip(copies);
+        blocks.enumerate().for_each(|(block, (y, (from, to)))| {
+            narrow(from, to);
             let rows = y.len() / o;
             let start = terms.start(block * len, rows, o);
-            let x = Left::active(mat(x, rows, i), act);
-            product(mat_mut(y, rows, o), start, x, w, Finish::None);
+            let x = x.part([block * len, rows], [0, i]);
+            y.write(|y| product(mat_mut(y, rows, o), start, x, w, Finish::None));
         });
     };
     if w.is_packed() {
         by_blocks(y, copy, w, row_block(rows));
-    } else if reads_as_it_lies(rows, w) || act == Activation::Identity && rows <= 2 * ROW_BLOCK {
-        narrow(x, copy);
-        let left = Left::active(mat(x, rows, i), act);
-        gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), left, *w);
+    } else if reads_as_it_lies(rows, w) || x.act == Activation::Identity && rows <= 2 * ROW_BLOCK {
+        narrow(copy.0, copy.1);
+        y.write(|y| gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), x, *w));
     } else {
         with_packed(w, |w| by_blocks(y, copy, w, ROW_BLOCK));
     }

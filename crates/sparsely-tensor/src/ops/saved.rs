@@ -1,12 +1,80 @@
-//! Inputs as backward steps keep them: what products read, in the precision that they read it in.
+//! Values as products read them: outputs that only products read, and inputs that backward steps keep.
 
 use crate::buffer::Buffer;
-use crate::kernel::elementwise::widen;
+use crate::kernel::elementwise::{narrow, widen};
 use crate::kernel::gemm::{Values, mat};
+use crate::kernel::scratch::with_scratch;
 use crate::precision::Bf16;
 use crate::tape::{GradId, Var};
 use crate::{DType, Precision};
 use std::sync::Arc;
+
+/// The values of a buffer as a row-major matrix.
+pub(crate) fn matrix(buffer: &Buffer, rows: usize, cols: usize) -> Values<'_> {
+    match buffer.dtype() {
+        DType::F32 => mat(buffer.as_f32(), rows, cols).into(),
+        DType::Bf16 => {
+            let values = &buffer.as_bf16()[..rows * cols];
+            Values::Bf16(faer::MatRef::from_row_major_slice(values, rows, cols))
+        }
+    }
+}
+
+/// Calls `f` with `len` values of a buffer from `first` on: where they lie, or in a thread's scratch.
+pub(super) fn with_values<R>(
+    buffer: &Buffer,
+    [first, len]: [usize; 2],
+    f: impl FnOnce(&[f32]) -> R,
+) -> R {
+    match buffer.dtype() {
+        DType::F32 => f(&buffer.as_f32()[first..first + len]),
+        DType::Bf16 => with_scratch(len, |values| {
+            widen(&buffer.as_bf16()[first..first + len], values);
+            f(values)
+        }),
+    }
+}
+
+/// Where an operation writes, in the precision that is stored.
+pub(super) enum Output<'a> {
+    F32(&'a mut [f32]),
+    Bf16(&'a mut [Bf16]),
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn of(buffer: &'a mut Buffer) -> Output<'a> {
+        match buffer.dtype() {
+            DType::F32 => Output::F32(buffer.as_f32_mut()),
+            DType::Bf16 => Output::Bf16(buffer.as_bf16_mut()),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Output::F32(values) => values.len(),
+            Output::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Pieces of `len` elements, and what is left.
+    pub(super) fn chunks(self, len: usize) -> Vec<Output<'a>> {
+        match self {
+            Output::F32(values) => values.chunks_mut(len).map(Output::F32).collect(),
+            Output::Bf16(values) => values.chunks_mut(len).map(Output::Bf16).collect(),
+        }
+    }
+
+    /// Lets `f` write all values, which are rounded while they are at hand if they are stored so.
+    pub(super) fn write(self, f: impl FnOnce(&mut [f32])) {
+        match self {
+            Output::F32(values) => f(values),
+            Output::Bf16(rounded) => with_scratch(rounded.len(), |values| {
+                f(values);
+                narrow(values, rounded);
+            }),
+        }
+    }
+}
 
 /// An input as a backward step keeps it.
 pub(super) struct Saved {
@@ -17,38 +85,15 @@ pub(super) struct Saved {
 impl Saved {
     /// The values as a row-major matrix.
     pub(super) fn mat(&self, rows: usize, cols: usize) -> Values<'_> {
-        match self.value.dtype() {
-            DType::F32 => mat(self.value.as_f32(), rows, cols).into(),
-            DType::Bf16 => {
-                let values = &self.value.as_bf16()[..rows * cols];
-                Values::Bf16(faer::MatRef::from_row_major_slice(values, rows, cols))
-            }
-        }
-    }
-
-    /// `len` values from `first` on: where they lie, or in `room`.
-    pub(super) fn values<'a>(&'a self, first: usize, len: usize, room: &'a mut [f32]) -> &'a [f32] {
-        match self.value.dtype() {
-            DType::F32 => &self.value.as_f32()[first..first + len],
-            DType::Bf16 => {
-                let room = &mut room[..len];
-                widen(&self.value.as_bf16()[first..first + len], room);
-                room
-            }
-        }
-    }
-
-    /// What [`Saved::values`] takes of a room.
-    pub(super) fn room(&self, len: usize) -> usize {
-        if self.value.dtype() == DType::F32 { 0 } else { len }
+        matrix(&self.value, rows, cols)
     }
 }
 
 impl<'t> Var<'t> {
-    /// What a backward step keeps of an input: the memory and where its gradient goes.
+    /// What a backward step keeps of an input: its values in f32 and where its gradient goes.
     pub(super) fn clone_saved(&self) -> Saved {
         self.kept.as_f32.set(true);
-        Saved { value: Arc::clone(&self.value), grad: self.grad }
+        Saved { value: Arc::clone(self.floats()), grad: self.grad }
     }
 
     /// An input that a backward step, if there is one, keeps as products of `precision` read it. `is_exact` says
@@ -59,9 +104,10 @@ impl<'t> Var<'t> {
         precision: Precision,
         is_exact: bool,
     ) -> Factor<'_, 't> {
+        let is_wide = self.value.dtype() == DType::F32;
         // What a step before keeps in f32 costs nothing more.
         let is_there = self.kept.as_f32.get() && is_exact;
-        let narrows = records && precision == Precision::Bf16 && !is_there;
+        let narrows = records && is_wide && precision == Precision::Bf16 && !is_there;
         let is_new = narrows && self.kept.as_bf16.get().is_none();
         let len = self.shape.len();
         let copy = is_new.then(|| self.tape.pool().take(DType::Bf16, len));
@@ -77,26 +123,36 @@ pub(super) struct Factor<'v, 't> {
 }
 
 impl Factor<'_, '_> {
-    /// Room for the nearest bf16 of the values, which the reader fills while the values are at hand; empty if none are
-    /// kept, or were before.
-    pub(super) fn copy(&mut self) -> &mut [Bf16] {
-        self.copy.as_mut().map_or(&mut [], Buffer::as_bf16_mut)
+    /// The values and room for their nearest bf16, which the reader fills while they are at hand; both empty if none are
+    /// kept, or were before, or are stored so.
+    pub(super) fn copy(&mut self) -> (&[f32], &mut [Bf16]) {
+        match &mut self.copy {
+            Some(copy) => (self.var.value.as_f32(), copy.as_bf16_mut()),
+            None => (&[], &mut []),
+        }
     }
 
     /// After the copy was filled.
     pub(super) fn saved(self) -> Saved {
         let Factor { var, narrows, copy } = self;
-        if !narrows {
+        if !narrows && var.value.dtype() == DType::F32 {
             return var.clone_saved();
         }
-        let value = var.kept.as_bf16.get_or_init(|| Arc::new(copy.expect("room of a new copy")));
+        let value = match narrows {
+            true => var.kept.as_bf16.get_or_init(|| Arc::new(copy.expect("room of a new copy"))),
+            false => &var.value,
+        };
         Saved { value: Arc::clone(value), grad: var.grad }
     }
 }
 
 /// Parts of `len` elements of a copy, `count` of them; empty ones of an empty copy.
-pub(super) fn parts(copy: &mut [Bf16], len: usize, count: usize) -> Vec<&mut [Bf16]> {
-    let mut parts: Vec<_> = copy.chunks_mut(len).collect();
-    parts.resize_with(count, || &mut []);
+pub(super) fn parts<'a>(
+    (from, to): (&'a [f32], &'a mut [Bf16]),
+    len: usize,
+    count: usize,
+) -> Vec<(&'a [f32], &'a mut [Bf16])> {
+    let mut parts: Vec<_> = from.chunks(len).zip(to.chunks_mut(len)).collect();
+    parts.resize_with(count, || (&[], &mut []));
     parts
 }

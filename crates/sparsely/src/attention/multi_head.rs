@@ -42,10 +42,12 @@ impl MultiHeadAttention {
         rate: f32,
         mode: &mut Mode<'_>,
     ) -> Result<Var<'t>> {
-        let mut qkv = self.qkv.forward(x_bld)?;
-        if let Some([q, k]) = &self.qk_norm {
-            qkv = qkv.head_norm(self.heads, &[q, k], HEAD_NORM_EPS)?;
-        }
+        let qkv = match &self.qk_norm {
+            None => self.qkv.rounded(x_bld)?,
+            Some([q, k]) => {
+                self.qkv.forward(x_bld)?.head_norm(self.heads, &[q, k], HEAD_NORM_EPS)?
+            }
+        };
         let mixed_bld = qkv.self_attention(self.heads)?;
         if rate == 0.0 || matches!(mode, Mode::Eval) {
             return self.out.activated(&mixed_bld, Activation::Identity, Some(residual_bld));

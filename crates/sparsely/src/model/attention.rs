@@ -7,7 +7,7 @@ use crate::attention::{
     SwitchHeadConfig,
 };
 use crate::moe::RouterStats;
-use crate::nn::{Initializer, Mode, dropout};
+use crate::nn::{Initializer, LayerNorm, Mode, dropout};
 use serde::{Deserialize, Serialize};
 use sparsely_tensor::{AttentionMask, Var};
 
@@ -96,6 +96,14 @@ impl BlockAttention {
                 let config = attention.switch_head();
                 BlockAttention::SwitchHead(Box::new(SwitchHead::init(init, &config, [d, depth])))
             }),
+        }
+    }
+
+    /// What the layer reads of a block's input. Routers choose by values in f32.
+    pub(super) fn normed<'t>(&self, norm: &LayerNorm, x_bld: &Var<'t>) -> Result<Var<'t>> {
+        match self {
+            BlockAttention::MultiHead(_) => norm.rounded(x_bld),
+            BlockAttention::SwitchHead(_) => norm.forward(x_bld),
         }
     }
 

@@ -287,12 +287,12 @@ impl Block {
         (i, routed): (usize, &mut Routed<'_, 't>),
         mode: &mut Mode<'_>,
     ) -> Result<Var<'t>> {
-        let (x_bld, stats) =
-            self.attention.forward([&self.norm_0.forward(x_bld)?, x_bld], rate, i, mode)?;
+        let normed_bld = self.attention.normed(&self.norm_0, x_bld)?;
+        let (x_bld, stats) = self.attention.forward([&normed_bld, x_bld], rate, i, mode)?;
         routed.attention.extend(stats);
         let normed_bld = || self.norm_1.forward(&x_bld);
         match &self.feed_forward {
-            FeedForward::Dense(mlp) => mlp.forward(&normed_bld()?, &x_bld, mode),
+            FeedForward::Dense(mlp) => mlp.forward(&self.norm_1.rounded(&x_bld)?, &x_bld, mode),
             _ if routed.dial.skips(i) => Ok(x_bld),
             FeedForward::Moe(moe) => {
                 let output = moe.forward(&normed_bld()?, &x_bld, routed.dial, mode)?;

@@ -36,6 +36,14 @@ impl Linear {
         self.activated(x, Activation::Identity, None)
     }
 
+    /// [`Linear::forward`] for what only products and activations read: in bf16 it is stored rounded.
+    ///
+    /// # Errors
+    /// If the width of `x` is not I.
+    pub fn rounded<'t>(&self, x: &Var<'t>) -> Result<Var<'t>> {
+        Ok(x.linear_rounded(Activation::Identity, &self.kernel, self.bias.as_ref())?)
+    }
+
     /// act(x) W + b + residual.
     ///
     /// # Errors

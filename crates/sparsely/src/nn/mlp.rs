@@ -39,7 +39,7 @@ impl Mlp {
         residual: &Var<'t>,
         mode: &mut Mode<'_>,
     ) -> Result<Var<'t>> {
-        let z = self.dense_0.forward(x)?;
+        let z = self.dense_0.rounded(x)?;
         if self.dropout == 0.0 || matches!(mode, Mode::Eval) {
             return self.dense_1.activated(&z, Activation::Gelu, Some(residual));
         }

@@ -40,4 +40,12 @@ impl LayerNorm {
     pub fn forward<'t>(&self, x: &Var<'t>) -> Result<Var<'t>> {
         Ok(x.layer_norm(&self.scale, Some(&self.bias), self.eps)?)
     }
+
+    /// [`LayerNorm::forward`] for what only products read: in bf16 it is stored rounded.
+    ///
+    /// # Errors
+    /// If the width of `x` is not D.
+    pub fn rounded<'t>(&self, x: &Var<'t>) -> Result<Var<'t>> {
+        Ok(x.layer_norm_rounded(&self.scale, Some(&self.bias), self.eps)?)
+    }
 }

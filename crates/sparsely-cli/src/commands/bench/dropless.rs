@@ -5,9 +5,7 @@ use super::speed::median;
 use crate::args::BenchArgs;
 use anyhow::Result;
 use serde_json::json;
-use sparsely::moe::{
-    Capacity, Dial, Group, MoeConfig, MoeLayer, RouterConfig, TokenChoiceConfig,
-};
+use sparsely::moe::{Capacity, Dial, Group, MoeConfig, MoeLayer, RouterConfig, TokenChoiceConfig};
 use sparsely::nn::{Init, Initializer, Mode, Precision};
 use sparsely_tensor::{Param, Pool, Slab, Tape};
 use std::time::Instant;
@@ -46,8 +44,7 @@ pub(super) fn tell(args: &BenchArgs, [k, rows]: [usize; 2]) -> Result<()> {
             }
         }
     }
-    let ([forward, with_seats], [both, both_with_seats]) =
-        (forward.map(median), both.map(median));
+    let ([forward, with_seats], [both, both_with_seats]) = (forward.map(median), both.map(median));
     let share = seated[1] as f64 / seated[0] as f64;
     let threads = rayon::current_num_threads();
     if args.json {

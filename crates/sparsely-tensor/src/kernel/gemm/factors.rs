@@ -107,7 +107,7 @@ impl<'a> Left<'a> {
     }
 
     /// Some rows and some of the inner dimension: each a first one and a number.
-    pub(super) fn part(self, [row, rows]: [usize; 2], [first, inner]: [usize; 2]) -> Left<'a> {
+    pub(crate) fn part(self, [row, rows]: [usize; 2], [first, inner]: [usize; 2]) -> Left<'a> {
         let named =
             |names: Option<&'a [u32]>, first, count| names.map(|n| &n[first..first + count]);
         let place = |names: Option<&[u32]>, first, count, all| match names {
@@ -150,8 +150,8 @@ fn check_names(names: Option<&[u32]>, count: usize) {
     assert!(names.is_none_or(|names| names.iter().all(exists)), "names of what exists");
 }
 
-impl<'a> From<MatRef<'a>> for Left<'a> {
-    fn from(values: MatRef<'a>) -> Left<'a> {
+impl<'a, V: Into<Values<'a>>> From<V> for Left<'a> {
+    fn from(values: V) -> Left<'a> {
         Left::active(values, Activation::Identity)
     }
 }

@@ -68,6 +68,7 @@ impl Kernel for AmxBf16 {
     const INNER: usize = 512;
     const DEPTH: usize = 2;
     const STEP: usize = SIDE;
+    const ROW_STEP: usize = SIDE;
     const CONVERTS: bool = true;
 
     #[inline(always)]

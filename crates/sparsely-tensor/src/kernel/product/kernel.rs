@@ -24,7 +24,9 @@ pub(super) trait Kernel {
     const DEPTH: usize = 1;
     /// Lanes of the inner dimension that a tile takes at a time: factors are filled up with zeros.
     const STEP: usize = 1;
-    /// Whether a lane is something else than the element: then the left factor is always packed.
+    /// Rows of the left factor that a tile reads at a time, whether they exist or not.
+    const ROW_STEP: usize = 1;
+    /// Whether a lane is something else than an f32 element: then such a left factor is always packed.
     const CONVERTS: bool = false;
 
     /// The lanes of `LANES · DEPTH` neighbours.

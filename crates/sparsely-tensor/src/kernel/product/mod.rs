@@ -29,6 +29,7 @@ use pack::{
     ACTIVE, LeftRows, STRIP, Source, pack_columns, pack_rows, pack_strip, pack_turned_rows,
     strip_end,
 };
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 
 /// Rows of the left factor that are worked on together: they stay in the second-level cache.
@@ -249,10 +250,18 @@ impl<'a> Product<'a> {
     }
 
     fn packs_left<K: Kernel>(&self) -> bool {
-        K::CONVERTS
-            || !self.left.is_row_major
-            || self.left_rows.is_some()
-            || !self.left.data.is_ready(self.act)
+        let is_ready = match self.left.data {
+            Source::F32(_) => !K::CONVERTS,
+            // Two neighbours are a lane, if there are whole lanes, steps and registers of rows.
+            Source::Bf16(_) => {
+                K::DEPTH == 2
+                    && self.k.is_multiple_of(2 * K::STEP)
+                    && self.left.rows.is_multiple_of(2)
+                    && self.m.is_multiple_of(K::ROW_STEP)
+            }
+        };
+        let is_plain = self.left.is_row_major && self.left_rows.is_none();
+        !(is_ready && is_plain && self.act == Activation::Identity)
     }
 
     /// Whether panels are used by several blocks of rows, and so packed before the first.
@@ -343,6 +352,9 @@ impl<'a> Product<'a> {
                     residual_stride,
                     scatter,
                 };
+                if let (Finish::Slope { at, .. }, true) = (self.finish, inner.is_last) {
+                    fetch_rows(at, [i0 + i, height], [j, columns]);
+                }
                 K::tile(&tile, height, width / K::Register::LANES, pending);
                 if let (Finish::Slope { act, at }, true) = (self.finish, inner.is_last) {
                     K::finish(pending);
@@ -410,8 +422,11 @@ impl<'a> Product<'a> {
             let first = if self.left_rows.is_some() { 0 } else { i0 };
             let k0 = if names.is_some() { 0 } else { inner.k0 };
             let block = data.at(first * row_stride + k0 * col_stride);
-            if let (Source::F32(data), false) = (block, self.packs_left::<K>()) {
-                return LeftBlock { data, rows: row_stride };
+            if !self.packs_left::<K>() {
+                return match block {
+                    Source::F32(data) => LeftBlock { data, rows: row_stride },
+                    Source::Bf16(data) => LeftBlock { data: data.cast(), rows: row_stride / 2 },
+                };
             }
             let (packed, active) =
                 tiles.split_at_mut((self.m.min(ROWS) + SPARE_ROWS) * inner.lanes);
@@ -426,6 +441,22 @@ impl<'a> Product<'a> {
                 pack_turned_rows::<K>((from, self.act), rows, inner, (active, to));
             }
             LeftBlock { data: packed.as_ptr(), rows: inner.lanes }
+        }
+    }
+}
+
+/// Fetches some rows and columns, each a first one and a number, of a row-major matrix.
+#[inline(always)]
+fn fetch_rows(values: Values<'_>, [i, rows]: [usize; 2], [j, columns]: [usize; 2]) {
+    let (data, stride, bytes) = match values {
+        Values::F32(m) => (m.as_ptr().cast::<u8>(), m.row_stride(), 4),
+        Values::Bf16(m) => (m.as_ptr().cast::<u8>(), m.row_stride(), 2),
+    };
+    for r in i..i + rows {
+        let row = data.wrapping_add((r * stride.unsigned_abs() + j) * bytes);
+        for line in (0..columns * bytes).step_by(64) {
+            // SAFETY: fetching touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast()) };
         }
     }
 }

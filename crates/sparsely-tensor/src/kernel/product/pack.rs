@@ -13,6 +13,8 @@ use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 pub(super) const STRIP: usize = 4;
 /// How many rows ahead packing fetches.
 const AHEAD: usize = 8;
+/// The same of rows of the left factor.
+const ROWS_AHEAD: usize = 2;
 /// Elements of the largest register and, in a lane of two, of its lanes.
 const WIDEST: usize = 32;
 /// Elements of the columns that are activated at a time.
@@ -202,6 +204,19 @@ impl LeftRows<'_> {
         let index = self.indices.map_or(r, |indices| indices[r] as usize);
         self.data.at(index * self.stride)
     }
+
+    /// Fetches `len` elements of row (or column) `r`.
+    #[inline(always)]
+    fn fetch(&self, r: usize, len: usize) {
+        let (row, bytes) = match self.row(r) {
+            Source::F32(row) => (row.cast::<u8>(), len * size_of::<f32>()),
+            Source::Bf16(row) => (row.cast::<u8>(), len * size_of::<Bf16>()),
+        };
+        for line in (0..bytes).step_by(64) {
+            // SAFETY: fetching touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast()) };
+        }
+    }
 }
 
 /// `rows` rows of the left factor's inner block as `[rows][lanes]`.
@@ -221,6 +236,9 @@ pub(super) unsafe fn pack_rows<K: Kernel>(
     // SAFETY: the rows have the inner block's elements.
     unsafe {
         for r in 0..rows {
+            if r + ROWS_AHEAD < rows {
+                from.fetch(r + ROWS_AHEAD, inner.len);
+            }
             let row = from.row(r);
             let to = to.add(r * inner.lanes);
             for first in (0..inner.lanes * K::DEPTH).step_by(STEP) {
@@ -257,6 +275,9 @@ pub(super) unsafe fn pack_turned_rows<K: Kernel>(
             let mut columns = [ZEROS.as_ptr(); WIDEST];
             let first = p * K::DEPTH;
             let count = (registers * K::DEPTH).min(inner.len.saturating_sub(first));
+            for next in (first..inner.len).skip(registers * K::DEPTH).take(registers * K::DEPTH) {
+                from.fetch(next, rows);
+            }
             for (q, column) in columns.iter_mut().enumerate().take(count) {
                 let own = match from.data.is_ready(act) {
                     true => &mut [][..],
