@@ -40,8 +40,9 @@ impl Bf16 {
     /// As [`nearest_bf16`]; what is below the normal range rounds here, where AVX-512 takes it as zero.
     #[inline(always)]
     pub(crate) fn nearest(x: f32) -> Bf16 {
-        // The upper half of a NaN may be that of an infinity.
-        if x.is_nan() { Bf16(0x7fc0) } else { Bf16((nearest_bf16(x).to_bits() >> 16) as u16) }
+        // The upper half of a NaN may be that of an infinity. Chosen before it is cut, as vectors do it best.
+        let bits = if x.is_nan() { 0x7fc0_0000 } else { round_bits(x.to_bits()) };
+        Bf16((bits >> 16) as u16)
     }
 }
 
@@ -51,10 +52,14 @@ pub(crate) fn nearest_bf16(x: f32) -> f32 {
     if x.is_nan() {
         return x;
     }
-    let bits = x.to_bits();
+    f32::from_bits(round_bits(x.to_bits()) & 0xffff_0000)
+}
+
+/// The bits of a number whose upper half is the nearest bf16.
+#[inline(always)]
+fn round_bits(bits: u32) -> u32 {
     // Half a unit of the last kept place, less one where that place is even.
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    f32::from_bits(rounded & 0xffff_0000)
+    bits.wrapping_add(0x7fff + (bits >> 16 & 1))
 }
 
 #[cfg(test)]
