@@ -218,7 +218,11 @@ pub(crate) fn reads_as_it_lies(_m: usize, _right: &Right<'_>) -> bool {
 /// which are added in order; otherwise the output is cut into blocks of rows.
 pub(crate) fn add_outer(dst: &mut [f32], a: Left<'_>, b: Right<'_>) {
     let (k, m, n) = (a.num_rows(), a.num_inner(), b.values().ncols());
-    let strands = if m * n > MAX_PART { 1 } else { (k / STRAND).clamp(1, MAX_STRANDS) };
+    let strands = match m * n > MAX_PART {
+        true => 1,
+        // As many as two or four threads share evenly.
+        false => (k / STRAND).next_power_of_two().min(MAX_STRANDS),
+    };
     let a_t = a.transpose();
     if strands == 1 {
         let rows = m.div_ceil(OUTER_BLOCKS).next_multiple_of(OUTER_ROWS).min(ROW_BLOCK);

@@ -154,11 +154,11 @@ fn forward(
     };
     if w.is_packed() {
         by_blocks(y, copy, w, row_block(rows));
-    } else if reads_as_it_lies(rows, w) || x.act == Activation::Identity && rows <= 2 * ROW_BLOCK {
+    } else if reads_as_it_lies(rows, w) || x.act == Activation::Identity && rows <= ROW_BLOCK {
         narrow(copy.0, copy.1);
         y.write(|y| gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), x, *w));
     } else {
-        with_packed(w, |w| by_blocks(y, copy, w, ROW_BLOCK));
+        with_packed(w, |w| by_blocks(y, copy, w, row_block(rows)));
     }
 }
 
@@ -171,19 +171,19 @@ fn backward_input(
     [rows, i, o]: [usize; 3],
 ) {
     backward.contribute(x.grad, rows * i, |dx, write| {
-        if act == Activation::Identity && rows <= 2 * ROW_BLOCK {
+        if act == Activation::Identity && rows <= ROW_BLOCK {
             let dy = mat(dy, rows, o).into();
             return gemm_by_rows(mat_mut(dx, rows, i), write.into(), dy, *w_t);
         }
         with_packed(w_t, |w_t| {
-            let x = x.mat(rows, i);
-            let blocks = dx.par_chunks_mut(ROW_BLOCK * i).zip(dy.par_chunks(ROW_BLOCK * o));
+            let (x, len) = (x.mat(rows, i), row_block(rows));
+            let blocks = dx.par_chunks_mut(len * i).zip(dy.par_chunks(len * o));
             blocks.enumerate().for_each(|(block, (dx, dy))| {
                 let rows = dx.len() / i;
                 let dy = mat(dy, rows, o).into();
                 let finish = match act {
                     Activation::Identity => Finish::None,
-                    act => Finish::Slope { act, at: x.part([block * ROW_BLOCK, rows], [0, i]) },
+                    act => Finish::Slope { act, at: x.part([block * len, rows], [0, i]) },
                 };
                 if write == Write::Replace || act == Activation::Identity {
                     return product(mat_mut(dx, rows, i), write.into(), dy, w_t, finish);

@@ -121,6 +121,12 @@ impl Tile {
                 }
                 for head in &mut heads[..R.div_ceil(3)] {
                     *head = head.wrapping_add(1);
+                    // Otherwise they are computed from one another, by the ports that multiply.
+                    std::arch::asm!(
+                        "/* {0} */",
+                        inout(reg) * head,
+                        options(pure, nomem, nostack, preserves_flags)
+                    );
                 }
                 b = b.add(K::Register::LANES * W);
             }
