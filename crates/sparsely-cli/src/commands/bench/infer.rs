@@ -339,3 +339,24 @@ fn write(out: &Path, found: Vec<Latency>) -> Result<()> {
     say!("wrote {}", picture.display());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_v_moe_is_measured_beside_its_dense_model_and_at_half_the_seats() {
+        let rows = v_moe().unwrap();
+        let told = rows.iter().map(|(routed, run)| {
+            let moe = run.model.moe.as_ref();
+            (*routed, moe.map(|moe| moe.num_experts), run.eval.dial.capacity)
+        });
+        let half = Some(Capacity::factor(0.5));
+        let expected =
+            [("dense", None, None), ("token, K 2", Some(8), None), ("BPR, C 0.5", Some(8), half)];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        let flops = rows.iter().map(|(_, run)| forward_flops(&run.model, &run.eval.dial).unwrap());
+        let [dense, all, half] = flops.collect::<Vec<_>>()[..] else { panic!("three rows") };
+        assert!(dense < half && half < all, "{dense}, {half}, {all}");
+    }
+}
