@@ -1,7 +1,14 @@
 //! What the factors of a matrix product are rounded to.
 
-/// Precision of matrix products. Sums are f32 in both, and so is what operations hand on. For the way back, factors of
-/// bf16 products are kept in bf16, and so are values before an activation, whose slope is then that at the rounded value.
+/// Precision of matrix products. Sums are f32 in both, and so are residuals, logits, gradients and whatever may have other
+/// readers than products. In bf16 what only products and the activations before them read is stored rounded (what
+/// [`Var::linear_rounded`], [`Var::layer_norm_rounded`], [`Var::self_attention`] and [`Var::gather_linear`] give), and other
+/// factors are kept so for the way back; the slope of an activation is that at the rounded value.
+///
+/// [`Var::linear_rounded`]: crate::Var::linear_rounded
+/// [`Var::layer_norm_rounded`]: crate::Var::layer_norm_rounded
+/// [`Var::self_attention`]: crate::Var::self_attention
+/// [`Var::gather_linear`]: crate::Var::gather_linear
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Factors as they are.

@@ -46,7 +46,8 @@ impl<'p> Tape<'p> {
         }
     }
 
-    /// Rounds the factors of the products that are recorded from here on, there and back. What names its own
+    /// Rounds the factors of the products that are recorded from here on, there and back, and outputs that products alone
+    /// read. What names its own
     /// precision ([`Var::linear_f32`]) keeps it.
     pub fn compute_in(&self, precision: Precision) {
         self.precision.set(precision);

@@ -51,7 +51,7 @@ fn inference_is_measured_from_a_run() {
 
 #[test]
 fn routing_that_drops_nothing_is_measured_beside_seats() {
-    let lines = lines(&["moe", "--steps", "1"]);
+    let lines = lines(&["moe", "--model", "dropless", "--steps", "1"]);
     let dropless: Vec<&Value> = lines.iter().filter(|line| line["loads"] == "routed").collect();
     let cases = [[1, 800], [2, 400], [1, 3200], [2, 1600]];
     let told = dropless.iter().map(|line| {
@@ -62,4 +62,7 @@ fn routing_that_drops_nothing_is_measured_beside_seats() {
         [&line["num_selected"], &line["tokens"]].map(|n| n.as_u64().unwrap())
     });
     assert_eq!(told.collect::<Vec<_>>(), cases);
+    let refused = run(&["bench", "moe", "--model", "dense"]);
+    let line = "there is no part `dense` to measure; there are experts, dropless";
+    assert_eq!(stderr(&refused), format!("sparsely: {line}\n"));
 }

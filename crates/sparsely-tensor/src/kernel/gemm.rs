@@ -38,7 +38,7 @@ pub(crate) const ROW_BLOCK: usize = 256;
 const COL_BLOCK: usize = 96;
 /// The same where the right factor is read as it lies: whole pages of a row.
 const WIDE_BLOCK: usize = 1024;
-/// Rows that a partial sum of a weight gradient runs over, at the least.
+/// Rows that a partial sum of a weight gradient runs over, or three quarters of them.
 const STRAND: usize = 1024;
 /// Most partial sums of a weight gradient.
 const MAX_STRANDS: usize = 4;

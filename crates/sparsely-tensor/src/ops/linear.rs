@@ -158,7 +158,7 @@ fn forward(
         narrow(copy.0, copy.1);
         y.write(|y| gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), x, *w));
     } else {
-        with_packed(w, |w| by_blocks(y, copy, w, row_block(rows)));
+        with_packed(w, |w| by_blocks(y, copy, w, block_len(rows, w)));
     }
 }
 
@@ -176,7 +176,7 @@ fn backward_input(
             return gemm_by_rows(mat_mut(dx, rows, i), write.into(), dy, *w_t);
         }
         with_packed(w_t, |w_t| {
-            let (x, len) = (x.mat(rows, i), row_block(rows));
+            let (x, len) = (x.mat(rows, i), block_len(rows, w_t));
             let blocks = dx.par_chunks_mut(len * i).zip(dy.par_chunks(len * o));
             blocks.enumerate().for_each(|(block, (dx, dy))| {
                 let rows = dx.len() / i;
@@ -196,6 +196,11 @@ fn backward_input(
             });
         });
     });
+}
+
+/// Rows of a block: those of [`row_block`], or as many as can be where each block packs the weights.
+fn block_len(rows: usize, w: &Right<'_>) -> usize {
+    if w.is_packed() { row_block(rows) } else { ROW_BLOCK }
 }
 
 /// Rows of a block where the weights are packed: whole blocks where there are many rows, a few equal ones of

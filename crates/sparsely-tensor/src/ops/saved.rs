@@ -96,6 +96,14 @@ impl<'t> Var<'t> {
         Saved { value: Arc::clone(self.floats()), grad: self.grad }
     }
 
+    /// The same as it is stored.
+    pub(super) fn saved_as_stored(&self) -> Saved {
+        if self.value.dtype() == DType::F32 {
+            return self.clone_saved();
+        }
+        Saved { value: Arc::clone(&self.value), grad: self.grad }
+    }
+
     /// An input that a backward step, if there is one, keeps as products of `precision` read it. `is_exact` says
     /// that the step has the same bits from the rounded values.
     pub(super) fn factor(
@@ -135,13 +143,10 @@ impl Factor<'_, '_> {
     /// After the copy was filled.
     pub(super) fn saved(self) -> Saved {
         let Factor { var, narrows, copy } = self;
-        if !narrows && var.value.dtype() == DType::F32 {
-            return var.clone_saved();
+        if !narrows {
+            return var.saved_as_stored();
         }
-        let value = match narrows {
-            true => var.kept.as_bf16.get_or_init(|| Arc::new(copy.expect("room of a new copy"))),
-            false => &var.value,
-        };
+        let value = var.kept.as_bf16.get_or_init(|| Arc::new(copy.expect("room of a new copy")));
         Saved { value: Arc::clone(value), grad: var.grad }
     }
 }

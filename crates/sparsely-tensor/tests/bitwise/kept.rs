@@ -7,8 +7,14 @@ use std::sync::Arc;
 const WIDTH: usize = 24;
 
 fn model(rows: usize) -> Model {
-    let w = [("w", [WIDTH, 40].into()), ("b", [40].into()), ("experts", [2, WIDTH, 40].into())];
-    Model::drawn(&[&[("x", [2, rows / 2, WIDTH].into())][..], &w].concat())
+    Model::drawn(&[
+        ("x", [2, rows / 2, WIDTH].into()),
+        ("scale", [WIDTH].into()),
+        ("w", [WIDTH, 40].into()),
+        ("b", [40].into()),
+        ("back", [40, WIDTH].into()),
+        ("experts", [2, WIDTH, 40].into()),
+    ])
 }
 
 /// Gradients in bf16 of all parameters through one operation on x; another may keep x in f32, and give no gradient.
@@ -114,4 +120,79 @@ fn what_experts_read_last_is_kept_in_half_the_bytes() {
     let gates = 4 * 600;
     assert_eq!(kept_bytes(Precision::F32, &tape, &pool, scatter), 4 * 600 * WIDTH + gates);
     assert_eq!(kept_bytes(Precision::Bf16, &tape, &pool, scatter), 2 * 600 * WIDTH + gates);
+}
+
+/// What only products read is the rounded value of what others read, and takes half the bytes; whoever else reads it finds
+/// it in f32, once.
+#[test]
+fn what_only_products_read_is_stored_rounded() {
+    let (model, pool) = (model(600), Pool::new());
+    let (w, b, scale) = (model.named("w"), model.named("b"), model.named("scale"));
+    let values: Vec<f32> = (0..600 * WIDTH).map(|i| (i as f32).sin()).collect();
+    for (precision, bytes) in [(Precision::F32, 4), (Precision::Bf16, 2)] {
+        let tape = Tape::inference(&model.params, &pool);
+        tape.compute_in(precision);
+        let x = tape.constant([600, WIDTH], &values).unwrap();
+        let before = pool.used_bytes();
+        let rounded = [
+            x.linear_rounded(Activation::Identity, &w, Some(&b)).unwrap(),
+            x.layer_norm_rounded(&scale, None, 1e-6).unwrap(),
+        ];
+        // Beside the mean and deviation of each row, which nobody keeps.
+        assert_eq!(pool.used_bytes() - before, bytes * 600 * (40 + WIDTH));
+        let plain = [
+            x.linear(Activation::Identity, &w, Some(&b), None).unwrap(),
+            x.layer_norm(&scale, None, 1e-6).unwrap(),
+        ];
+        for (rounded, plain) in rounded.iter().zip(&plain) {
+            let want = match precision {
+                Precision::F32 => bits(plain.values()),
+                Precision::Bf16 => bits(plain.round_bf16().values()),
+            };
+            assert!(bits(rounded.values()) == want, "{precision:?}");
+            let before = pool.used_bytes();
+            let again = rounded.reshape([2, 300, want.len() / 600]).unwrap();
+            assert!(bits(again.values()) == want, "{precision:?}, reshaped");
+            assert_eq!(pool.used_bytes(), before, "one copy in f32");
+        }
+        // A product in f32 and an activation read the same values.
+        let [z, _] = &rounded;
+        let copy = tape.constant(z.shape(), z.values()).unwrap();
+        let v = model.named("back");
+        let [own, want] = [z, &copy].map(|z| bits(z.linear_f32(&v, None).unwrap().values()));
+        assert!(own == want, "a product in f32, {precision:?}");
+        let [own, want] = [z, &copy].map(|z| bits(z.activation(Activation::Gelu).values()));
+        assert!(own == want, "an activation, {precision:?}");
+    }
+}
+
+/// The way back has factors and slopes at the rounded values either way, so it has the same bits.
+#[test]
+fn gradients_do_not_depend_on_who_rounds() {
+    for rows in [6, 300, 2100] {
+        let model = model(rows);
+        let (w, v, scale) = (model.named("w"), model.named("back"), model.named("scale"));
+        let by_the_reader = gradients(&model, false, |x| {
+            let h = x.layer_norm(&scale, None, 1e-6)?;
+            let z = h.linear(Activation::Identity, &w, None, None)?;
+            z.linear(Activation::Gelu, &v, None, None)
+        });
+        let by_the_writer = gradients(&model, false, |x| {
+            let h = x.layer_norm_rounded(&scale, None, 1e-6)?;
+            let z = h.linear_rounded(Activation::Identity, &w, None)?;
+            z.linear(Activation::Gelu, &v, None, None)
+        });
+        assert!(by_the_writer == by_the_reader, "{rows} rows");
+        // Rounding keeps the sign, and so ReLU's slope.
+        let activated = |rounds: bool| {
+            gradients(&model, false, |x| {
+                let z = match rounds {
+                    true => x.linear_rounded(Activation::Identity, &w, None)?,
+                    false => x.linear(Activation::Identity, &w, None, None)?,
+                };
+                Ok(z.activation(Activation::Relu))
+            })
+        };
+        assert!(activated(true) == activated(false), "an activation, {rows} rows");
+    }
 }

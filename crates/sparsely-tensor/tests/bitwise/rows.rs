@@ -58,6 +58,14 @@ fn a_row_of_a_linear_layer_has_the_bits_it_has_among_others() {
                     x.linear(act, &w, Some(&b), None)
                 });
             }
+            let twice = Model::drawn(&[("w", [i, i].into()), ("v", [i, o].into())]);
+            for act in [Activation::Identity, Activation::Gelu] {
+                let what = format!("rounded linear layers {act:?} {i} → {i} → {o}");
+                assert_rows_do_not_depend_on_others(&what, &twice, &[i], |x, _| {
+                    let z = x.linear_rounded(Activation::Identity, &twice.named("w"), None)?;
+                    z.linear(act, &twice.named("v"), None, None)
+                });
+            }
             let residual = uniform(MANY * o, 3);
             let what = format!("linear with a residual {i} → {o}");
             assert_rows_do_not_depend_on_others(&what, &model, &[i], |x, rows| {
@@ -76,6 +84,9 @@ fn a_normalised_row_has_the_bits_it_has_among_others() {
         let model = Model::drawn(&shapes);
         assert_rows_do_not_depend_on_others("layer_norm", &model, &[d], |x, _| {
             x.layer_norm(&model.named("scale"), Some(&model.named("bias")), 1e-6)
+        });
+        assert_rows_do_not_depend_on_others("layer_norm_rounded", &model, &[d], |x, _| {
+            x.layer_norm_rounded(&model.named("scale"), Some(&model.named("bias")), 1e-6)
         });
         assert_rows_do_not_depend_on_others("softmax", &model, &[d], |x, _| Ok(x.softmax()));
         assert_rows_do_not_depend_on_others("gelu", &model, &[d], |x, _| {

@@ -56,6 +56,10 @@ fn attend<'t>(model: &Model, x: &Var<'t>) -> Result<Var<'t>> {
 
 fn dense<'t>(model: &Model, x: &Var<'t>) -> Result<Var<'t>> {
     let p = |name| model.named(name);
+    let x = &x
+        .layer_norm_rounded(&p("norm_2"), None, 1e-6)?
+        .linear_rounded(Activation::Identity, &p("w_in"), Some(&p("b_in")))?
+        .linear(Activation::Gelu, &p("w_back"), Some(&p("b_back")), Some(x))?;
     x.layer_norm(&p("norm_2"), None, 1e-6)?
         .linear(Activation::Identity, &p("w_in"), Some(&p("b_in")), None)?
         .dropout(0.1, 3)?

@@ -121,6 +121,6 @@ impl AttentionPool {
         }
         let mixed_b1d = q.repeat(b)?.cross_attention(&kv, self.heads)?;
         let z_bd = self.out.forward(&mixed_b1d.reshape([b, d])?)?;
-        self.mlp.forward(&self.norm.forward(&z_bd)?, &z_bd, &mut Mode::Eval)
+        self.mlp.forward(&self.norm.rounded(&z_bd)?, &z_bd, &mut Mode::Eval)
     }
 }

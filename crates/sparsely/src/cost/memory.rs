@@ -3,8 +3,8 @@
 use super::{ModelCost, PartCost};
 use serde::Serialize;
 
-/// Bytes of a value of this engine: parameters, gradients, moments and activations are f32. What models in bf16 keep for
-/// the way back takes less, up to half; it is counted as f32.
+/// Bytes of a value of this engine: parameters, gradients, moments and activations are f32. Activations of models in bf16
+/// take less, up to half; they are counted as f32.
 pub(super) const F32: u64 = 4;
 /// Values that AdamW carries on for each parameter.
 pub(super) const MOMENTS: u64 = 2;

@@ -287,8 +287,10 @@ impl Block {
         (i, routed): (usize, &mut Routed<'_, 't>),
         mode: &mut Mode<'_>,
     ) -> Result<Var<'t>> {
-        let normed_bld = self.attention.normed(&self.norm_0, x_bld)?;
-        let (x_bld, stats) = self.attention.forward([&normed_bld, x_bld], rate, i, mode)?;
+        let (x_bld, stats) = {
+            let normed_bld = self.attention.normed(&self.norm_0, x_bld)?;
+            self.attention.forward([&normed_bld, x_bld], rate, i, mode)?
+        };
         routed.attention.extend(stats);
         let normed_bld = || self.norm_1.forward(&x_bld);
         match &self.feed_forward {

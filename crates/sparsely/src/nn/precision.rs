@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Precision of the factors of matrix products. Parameters, sums, norms, softmax and losses are f32 in either, and
-/// so are the logits of routers and the gates that are made of them.
+/// Precision of the factors of matrix products. Parameters, sums and gradients are f32 in either; norms, softmax and
+/// losses are computed in f32, and so are the logits of routers and the gates that are made of them. In bf16 vision
+/// models store rounded what only products and the activations before them read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

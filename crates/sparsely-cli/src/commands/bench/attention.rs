@@ -1,7 +1,7 @@
 //! `sparsely bench attention`: one attention layer of a language model, at the shape of SwitchHead's C4
 //! 262M models: width 1024, 512 tokens after 512 of memory.
 
-use super::speed::{Speed, median};
+use super::speed::{Speed, Turn, median};
 use crate::args::BenchArgs;
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -9,7 +9,6 @@ use sparsely::attention::{AttentionLayer, Report, Scene, Sinusoids};
 use sparsely::cost::paper::switchhead;
 use sparsely::model::language::language_preset;
 use sparsely::nn::{Init, Initializer, Mode, Precision};
-use sparsely_tensor::measure::peak_flops;
 use sparsely_tensor::{AttentionMask, Param, Pool, Slab, Tape, Var, macs};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -119,8 +118,7 @@ struct Clock<'s> {
     grads: Slab,
     forward: Vec<f64>,
     both: Vec<f64>,
-    macs: u64,
-    peaks: Vec<f64>,
+    turns: Vec<Turn>,
     kept_bytes: usize,
 }
 
@@ -132,15 +130,12 @@ fn measure(subjects: &[Subject], precision: Precision, steps: usize) -> Result<V
             clock.step(precision, step >= WARM_UP)?;
         }
     }
-    let measured = |clock: Clock<'_>| {
-        let both_seconds = median(clock.both);
-        Measured {
-            forward_seconds: median(clock.forward),
-            both_seconds,
-            speed: Speed::of(precision, clock.macs, both_seconds, median(clock.peaks)),
-            kept_bytes: clock.kept_bytes,
-            peak_bytes: clock.pool.peak_bytes(),
-        }
+    let measured = |clock: Clock<'_>| Measured {
+        forward_seconds: median(clock.forward),
+        both_seconds: median(clock.both),
+        speed: Speed::of(precision, clock.turns),
+        kept_bytes: clock.kept_bytes,
+        peak_bytes: clock.pool.peak_bytes(),
     };
     Ok(clocks.into_iter().map(measured).collect())
 }
@@ -153,8 +148,7 @@ impl<'s> Clock<'s> {
             grads: Slab::zeros(subject.params.layout().clone()),
             forward: Vec::new(),
             both: Vec::new(),
-            macs: 0,
-            peaks: Vec::new(),
+            turns: Vec::new(),
             kept_bytes: 0,
         }
     }
@@ -172,11 +166,11 @@ impl<'s> Clock<'s> {
         let loss = y.dot_constant(&ones)?;
         tape.backward(&loss, &mut self.grads)?;
         let both_seconds = begin.elapsed().as_secs_f64();
-        self.macs = macs() - macs_before;
+        let counted = macs() - macs_before;
         if counts {
             self.forward.push(forward_seconds);
             self.both.push(both_seconds);
-            self.peaks.push(peak_flops(precision.into()));
+            self.turns.push(Turn::of(precision, counted, both_seconds));
         }
         Ok(())
     }

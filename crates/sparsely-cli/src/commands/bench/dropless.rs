@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 use sparsely::moe::{Capacity, Dial, Group, MoeConfig, MoeLayer, RouterConfig, TokenChoiceConfig};
 use sparsely::nn::{Init, Initializer, Mode, Precision};
+use sparsely_tensor::measure::product_kernel;
 use sparsely_tensor::{Param, Pool, Slab, Tape};
 use std::time::Instant;
 
@@ -50,7 +51,8 @@ pub(super) fn tell(args: &BenchArgs, [k, rows]: [usize; 2]) -> Result<()> {
     if args.json {
         let line = json!({
             "loads": "routed", "experts": EXPERTS, "num_selected": k, "tokens": tokens, "width": WIDTH,
-            "mlp_width": MLP_WIDTH, "precision": precision, "threads": threads, "capacity": SEATS,
+            "mlp_width": MLP_WIDTH, "precision": precision, "threads": threads,
+            "kernel": product_kernel(precision.into()), "capacity": SEATS,
             "kept_share": share, "forward_seconds": forward, "capacity_forward_seconds": with_seats,
             "both_seconds": both, "capacity_both_seconds": both_with_seats,
             "forward_over_capacity": forward / with_seats, "both_over_capacity": both / both_with_seats,

@@ -1,6 +1,6 @@
 //! `sparsely bench gemm`: the matrix product alone, beside what the processor can do at most.
 
-use super::speed::{Speed, median};
+use super::speed::{Speed, Turn, median};
 use crate::args::BenchArgs;
 use anyhow::Result;
 use serde_json::json;
@@ -39,7 +39,7 @@ fn measure(precision: Precision, args: &BenchArgs) {
         let macs = count * m * k * n;
         let rounds = args.steps.get().max(rounds(macs));
         let seconds = median(product_seconds(precision.into(), form, [m, k, n], rounds));
-        let speed = Speed::now(precision, macs as u64, seconds);
+        let speed = Speed::of(precision, vec![Turn::of(precision, macs as u64, seconds)]);
         if args.json {
             let line = json!({
                 "product": name(form), "m": m, "k": k, "n": n, "count": count, "precision": precision,

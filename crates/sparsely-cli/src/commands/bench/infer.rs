@@ -118,8 +118,8 @@ fn measure_size(models: &Path, size: &str, args: &BenchArgs) -> Result<Vec<Laten
             flops: *flops,
             milliseconds: middle.milliseconds,
             milliseconds_range: [samples[0].milliseconds, samples[samples.len() - 1].milliseconds],
-            kernel: product_kernel(precision.into()).into(),
-            share_of_peak: 1e3 * flops / middle.milliseconds / middle.peak_flops_per_second,
+            kernel: Some(product_kernel(precision.into()).into()),
+            share_of_peak: Some(1e3 * flops / middle.milliseconds / middle.peak_flops_per_second),
             resident_bytes: middle.resident_bytes,
             peak_bytes: middle.peak_bytes,
             weights_bytes: middle.weights_bytes,
@@ -290,7 +290,7 @@ fn print(found: &[Latency]) {
             format!("{:.3}", own.milliseconds),
             format!("{low:.3}–{high:.3}"),
             format!("{:.2}", own.milliseconds / dense),
-            format!("{:.1}", 100.0 * own.share_of_peak),
+            own.share_of_peak.map_or("–".into(), |share| format!("{:.1}", 100.0 * share)),
             megabytes(own.weights_bytes),
             megabytes(own.file_bytes),
             megabytes(own.resident_bytes),
@@ -303,7 +303,7 @@ fn print(found: &[Latency]) {
         "median of {ROUNDS} processes in turn, {} threads; products by {}, of whose peak the share is; memory after \
          the first batch; weights: as they are packed for products",
         rayon::current_num_threads(),
-        found.first().map_or("none", |own| &own.kernel)
+        found.first().and_then(|own| own.kernel.as_deref()).unwrap_or("none")
     );
 }
 

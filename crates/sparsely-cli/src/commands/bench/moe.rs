@@ -3,7 +3,7 @@
 use super::dropless;
 use super::speed::median;
 use crate::args::BenchArgs;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 use sparsely::moe::{ExpertInit, Experts, Mixing, RouterStats, Routing};
 use sparsely::nn::{Init, Initializer, Mlp, Mode, Precision};
@@ -61,7 +61,27 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
+/// Experts alone beside a dense MLP; whole layers beside those that drop.
+const PARTS: [&str; 2] = ["experts", "dropless"];
+
 pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let asked = args.model.as_deref();
+    if let Some(asked) = asked.filter(|asked| !PARTS.contains(asked)) {
+        bail!("there is no part `{asked}` to measure; there are {}", PARTS.join(", "));
+    }
+    let [experts, dropless] = PARTS.map(|part| asked.is_none_or(|asked| asked == part));
+    if experts {
+        tell_experts(args)?;
+    }
+    if dropless {
+        for case in [[1, 100], [2, 100], [1, 400], [2, 400]] {
+            dropless::tell(args, case)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_experts(args: &BenchArgs) -> Result<()> {
     let bandwidth = read_bandwidth();
     let calls = args.steps.get();
     for rows in [1, 4, 25, 100, 400] {
@@ -72,10 +92,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     for experts in [16, 32, 64, 128] {
         tell(args, &Loads::balanced(experts, 100), bandwidth, calls)?;
     }
-    for case in [[1, 100], [2, 100], [1, 400], [2, 400]] {
-        dropless::tell(args, case)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result<()> {

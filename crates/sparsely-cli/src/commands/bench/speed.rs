@@ -11,6 +11,20 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Matrix products, and the loop right after them.
+pub(super) struct Turn {
+    flops_per_second: f64,
+    peak: f64,
+}
+
+impl Turn {
+    /// `macs` multiply-accumulates that took `seconds` and ended just now.
+    pub(super) fn of(precision: Precision, macs: u64, seconds: f64) -> Turn {
+        let flops_per_second = 2.0 * macs as f64 / seconds;
+        Turn { flops_per_second, peak: peak_flops(precision.into()) }
+    }
+}
+
 /// How fast matrix products were, beside what the processor can do at most.
 pub(super) struct Speed {
     precision: Precision,
@@ -20,14 +34,11 @@ pub(super) struct Speed {
 }
 
 impl Speed {
-    /// `macs` multiply-accumulates in `seconds`, where the loop reached `peak` FLOPs a second.
-    pub(super) fn of(precision: Precision, macs: u64, seconds: f64, peak: f64) -> Speed {
-        Speed { precision, flops_per_second: 2.0 * macs as f64 / seconds, peak }
-    }
-
-    /// As [`Speed::of`] beside the peak of this moment: the machine changes its speed from second to second.
-    pub(super) fn now(precision: Precision, macs: u64, seconds: f64) -> Speed {
-        Speed::of(precision, macs, seconds, peak_flops(precision.into()))
+    /// Of products that took turns with the loop: the machine changes its speed from second to second.
+    pub(super) fn of(precision: Precision, turns: Vec<Turn>) -> Speed {
+        let (speeds, peaks) =
+            turns.into_iter().map(|turn| (turn.flops_per_second, turn.peak)).unzip();
+        Speed { precision, flops_per_second: median(speeds), peak: median(peaks) }
     }
 
     fn share(&self) -> f64 {

@@ -1,6 +1,6 @@
 //! `sparsely bench train`: whole training steps.
 
-use super::speed::{Speed, median};
+use super::speed::{Speed, Turn, median};
 use crate::args::BenchArgs;
 use crate::memory::peak_bytes;
 use anyhow::{Context, Result, bail};
@@ -11,7 +11,6 @@ use sparsely::moe::{Capacity, Group, MoeConfig, Placement, RouterConfig, TokenCh
 use sparsely::nn::Precision;
 use sparsely::train::{TrainConfig, Trainer};
 use sparsely_tensor::macs;
-use sparsely_tensor::measure::peak_flops;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -96,21 +95,18 @@ fn measure(name: &str, args: &BenchArgs) -> Result<()> {
     let config = &ModelConfig { precision, ..named(name)? };
     let images = args.batch_or(IMAGES);
     let mut steps = Steps::of(config, images)?;
-    let (mut seconds, mut peaks) = (Vec::new(), Vec::new());
-    let mut counted = 0;
+    let (mut seconds, mut turns) = (Vec::new(), Vec::new());
     for step in 0..WARM_UP + args.steps.get() as u64 {
         let before = macs();
         let own = steps.step()?;
-        counted = macs() - before;
+        let counted = macs() - before;
         if step >= WARM_UP {
             seconds.push(own);
-            // Beside each step: the machine changes its speed from second to second.
-            peaks.push(peak_flops(precision.into()));
+            turns.push(Turn::of(precision, counted, own));
         }
     }
-    let seconds = median(seconds);
-    let speed = Speed::of(precision, counted, seconds, median(peaks));
-    let images_per_second = images as f64 / seconds;
+    let images_per_second = images as f64 / median(seconds);
+    let speed = Speed::of(precision, turns);
     let threads = rayon::current_num_threads();
     let peak = peak_bytes();
     if args.json {

@@ -81,8 +81,15 @@ fn plain(
 
 #[test]
 fn row_blocks_and_strands_cover_the_product() {
-    let shapes =
-        [(1, 5, 700), (130, 3, 2), (129, 7, 300), (300, 600, 90), (5, 0, 9), (40, 2100, 50)];
+    let shapes = [
+        (1, 5, 700),
+        (130, 3, 2),
+        (129, 7, 300),
+        (300, 600, 90),
+        (5, 0, 9),
+        (40, 2100, 50),
+        (8, 3100, 9),
+    ];
     for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
         let (a, b) = (random(m * k, 3), random(k * n, 4));
         let right = Right::new(mat(&b, k, n), precision);
@@ -325,26 +332,40 @@ fn named_rows_have_the_bits_of_their_copies() {
     }
 }
 
-/// `[rows + 3, cols + 3]`.
-fn stored(values: &[Bf16], rows: usize, cols: usize) -> Values<'_> {
-    Values::Bf16(faer::MatRef::from_row_major_slice(values, rows + 3, cols + 3))
+/// `[rows + pad, cols + pad]`.
+fn stored(values: &[Bf16], [rows, cols]: [usize; 2], pad: usize) -> Values<'_> {
+    Values::Bf16(faer::MatRef::from_row_major_slice(values, rows + pad, cols + pad))
 }
 
 /// A left factor and a slope that are stored as bf16 give the bits of their values in f32: row after row, column
-/// after column, by name, activated or not, in the middle of wider matrices.
+/// after column, by name, activated or not, in the middle of wider matrices. The last three are read where they lie by
+/// kernels that multiply pairs, if their rows begin with whole ones.
 #[test]
 fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
-    let shapes = [(1, 5, 3), (5, 33, 40), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
-    for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
+    let shapes = [
+        (1, 5, 3),
+        (5, 33, 40),
+        (40, 64, 32),
+        (300, 300, 70),
+        (33, 1031, 32),
+        (48, 64, 32),
+        (32, 96, 70),
+        (48, 2080, 40),
+    ];
+    let cases = shapes.iter().flat_map(|shape| [(*shape, 3, 2), (*shape, 4, 2), (*shape, 4, 1)]);
+    let cases = cases.flat_map(|case| BOTH.map(|precision| (precision, case)));
+    for (precision, ((m, k, n), pad, first)) in cases {
         let narrowed = |len, seed| {
             let mut narrow = vec![Bf16::nearest(0.0); len];
             elementwise::narrow(&random(len, seed), &mut narrow);
+            // Below the normal range.
+            narrow.iter_mut().step_by(37).for_each(|x| *x = Bf16::nearest(-3.3e-39));
             let mut wide = vec![0.0; len];
             elementwise::widen(&narrow, &mut wide);
             (narrow, wide)
         };
         let ((a, a_wide), (at, at_wide)) =
-            (narrowed((m + 3) * (k + 3), 5), narrowed((m + 3) * (n + 3), 6));
+            (narrowed((m + pad) * (k + pad), 5), narrowed((m + pad) * (n + pad), 6));
         let b = random(k * n, 7);
         let backwards = |count: usize| -> Vec<u32> { (0..count as u32).rev().collect() };
         let (rows, inner) = (backwards(m), backwards(k));
@@ -353,8 +374,8 @@ fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
             let act = if case & 2 > 0 { Activation::Gelu } else { Activation::Identity };
             let [row, col] = if is_turned { [k, m] } else { [m, k] };
             let asked = |a: Values<'_>, at: Values<'_>, run: &Implementation| {
-                let a = a.part([1, row], [2, col]);
-                let at = at.part([1, m], [2, n]);
+                let a = a.part([1, row], [first, col]);
+                let at = at.part([1, m], [first, n]);
                 let mut left = Left::active(if is_turned { a.transpose() } else { a }, act);
                 match is_turned {
                     true => left.inner = is_named.then_some(&inner),
@@ -371,10 +392,11 @@ fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
                 c
             };
             for (name, run) in implementations(precision) {
-                let narrow = asked(stored(&a, row, col), stored(&at, m, n), &run);
-                let (a, at) = (mat(&a_wide, row + 3, col + 3), mat(&at_wide, m + 3, n + 3));
-                let wide = asked(a.into(), at.into(), &run);
-                assert!(narrow == wide, "{name} {m}×{k}×{n} {case} {precision:?}");
+                let narrow = asked(stored(&a, [row, col], pad), stored(&at, [m, n], pad), &run);
+                let a = mat(&a_wide, row + pad, col + pad);
+                let wide = asked(a.into(), mat(&at_wide, m + pad, n + pad).into(), &run);
+                let what = format!("{name} {m}×{k}×{n} {case} {precision:?}, {pad}, {first}");
+                assert!(narrow == wide, "{what}");
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A tile of a few rows by a few registers stays in registers while the inner dimension runs.
 //! The right factor is packed into panels of one tile's width, which stay in the first-level
 //! cache; the left one is read where it lies, or packed where its rows are not contiguous, an
-//! activation is applied to it, or it is rounded to bf16 or stored so. Inner dimensions beyond [`Kernel::INNER`]
+//! activation is applied to it, or its elements are not the lanes that the kernel multiplies. Inner dimensions beyond [`Kernel::INNER`]
 //! are summed block by block. So each element of the result is one chain of multiply-adds for each
 //! block, in an order that depends on the inner dimension alone: not on the other rows, nor on how
 //! rows and columns are cut, nor on who packed.
@@ -253,8 +253,9 @@ impl<'a> Product<'a> {
         let is_ready = match self.left.data {
             Source::F32(_) => !K::CONVERTS,
             // Two neighbours are a lane, if there are whole lanes, steps and registers of rows.
-            Source::Bf16(_) => {
+            Source::Bf16(data) => {
                 K::DEPTH == 2
+                    && data.cast::<f32>().is_aligned()
                     && self.k.is_multiple_of(2 * K::STEP)
                     && self.left.rows.is_multiple_of(2)
                     && self.m.is_multiple_of(K::ROW_STEP)

@@ -27,12 +27,12 @@ pub struct Latency {
     pub milliseconds: f64,
     /// Least and most of the processes.
     pub milliseconds_range: [f64; 2],
-    /// What multiplied matrices; none in lines of before it was told.
-    #[serde(default)]
-    pub kernel: String,
-    /// FLOPs a second as a share of what a loop of multiply-adds reached beside it; 0 in lines of before it was told.
-    #[serde(default)]
-    pub share_of_peak: f64,
+    /// What multiplied matrices; lines of before it was told have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// FLOPs a second as a share of what a loop of multiply-adds reached beside it; told with the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_of_peak: Option<f64>,
     /// Bytes resident after the first batch; 0 where the system does not tell.
     pub resident_bytes: u64,
     /// The most that was resident while the first batch was computed.
@@ -157,8 +157,8 @@ mod tests {
             flops: 1e8,
             milliseconds,
             milliseconds_range: [milliseconds, milliseconds],
-            kernel: "none".into(),
-            share_of_peak: 0.5,
+            kernel: None,
+            share_of_peak: None,
             resident_bytes: 0,
             peak_bytes: 0,
             weights_bytes: 3_250_000,
