@@ -93,6 +93,8 @@ impl Tile {
     /// The instruction set of `K`. `a` has R rows of `k` lanes at its stride, `b` `k` rows
     /// of W registers, `dst` (and the residual) R rows of `columns`, or those that the scatter
     /// names, the bias one.
+    // The block that is meant looks at an address and at nothing that lies there.
+    #[allow(clippy::pointers_in_nomem_asm_block)]
     #[inline(always)]
     unsafe fn compute<K: Kernel, const R: usize, const W: usize>(&self) {
         if R > K::TILE_ROWS || W > K::TILE_REGISTERS {
