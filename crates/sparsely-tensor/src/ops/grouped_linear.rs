@@ -5,7 +5,7 @@
 //! are (group × block of rows), larger blocks first. How rows are cut may depend on the threads, since a
 //! row's bits do not depend on the cut.
 
-use super::linear::{TILE_ROWS, panel_rows, row_block};
+use super::linear::{TILE_ROWS, row_block};
 use super::saved::{Output, Saved, matrix, with_values};
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
@@ -527,21 +527,14 @@ fn scatter_backward_weights(
     [i, o]: [usize; 2],
 ) {
     let (z, gates) = (saved.z.mat(saved.groups.num_entries(), i), saved.gates.value.as_f32());
-    let panel = panel_rows(i, o);
-    let tasks = dw.par_chunks_mut(i * o).enumerate().flat_map(|(group, dw)| {
-        dw.par_chunks_mut(panel * o).enumerate().map(move |(p, dw)| (group, p * panel, dw))
-    });
-    tasks.for_each(|(group, first_col, dw)| {
-        let width = dw.len() / o;
+    dw.par_chunks_mut(i * o).enumerate().for_each(|(group, dw)| {
         let Range { start, end } = saved.groups.group(group);
         for first in (start..end).step_by(CHUNK) {
             let rows = &saved.groups.rows[first..(first + CHUNK).min(end)];
             with_scratch(rows.len() * o, |dy_n| {
                 scaled_rows((dy, o), rows, &gates[first..], dy_n);
-                let z = z.part([first, rows.len()], [first_col, width]);
-                let u_t = Left::active(z.transpose(), saved.act);
-                let dy_n = Right::new(mat(dy_n, rows.len(), o), saved.precision);
-                product(mat_mut(dw, width, o), Start::Output, u_t, &dy_n, Finish::None);
+                let u = Left::active(z.part([first, rows.len()], [0, i]), saved.act);
+                add_outer(dw, u, Right::new(mat(dy_n, rows.len(), o), saved.precision));
             });
         }
     });

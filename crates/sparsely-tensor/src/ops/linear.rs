@@ -210,8 +210,3 @@ pub(super) fn row_block(rows: usize) -> usize {
     let pieces = (rows / MIN_ROWS).clamp(1, PIECES * rayon::current_num_threads());
     rows.div_ceil(pieces).next_multiple_of(TILE_ROWS).clamp(1, ROW_BLOCK)
 }
-
-/// Rows of a weight gradient `[i, o]` that a task owns: about four tasks, none too small or large.
-pub(super) fn panel_rows(i: usize, o: usize) -> usize {
-    ((i * o / 4).clamp(96 * 96, 256 * 256) / o).clamp(1, i)
-}
