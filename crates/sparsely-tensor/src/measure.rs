@@ -1,13 +1,12 @@
 //! Kernels alone and what the processor could do at most, for benchmarks.
 
-use crate::kernel::elementwise::narrow;
 use crate::kernel::gemm::{Right, add_outer, gemm, kernel_name, mat, mat_mut};
 use crate::kernel::isa::simd;
 use crate::kernel::peak::multiply_adds;
 use crate::kernel::reduce;
-use crate::ops::{linear_forward, matrix};
+use crate::ops::{Output, linear_forward, matrix};
 use crate::tape::Write;
-use crate::{Buffer, DType, Pool, Precision};
+use crate::{Buffer, Pool, Precision};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
@@ -88,8 +87,8 @@ pub fn product_seconds(
     };
     let (a, b) = (values(count * m * k), values(count * k * n));
     // What layers keep for products and hand to the next one.
-    let rounded = rounded(&pool, precision, &a);
-    let mut y = pool.take(rounded.dtype(), count * m * n);
+    let [mut rounded, mut y] = [m * k, m * n].map(|len| pool.take(precision.stored(), count * len));
+    Output::of(&mut rounded).write(|values| values.copy_from_slice(a.as_f32()));
     let mut sums = pool.zeros(count * m * n);
     let right = |values| Right::new(values, precision);
     let mut once = || {
@@ -117,16 +116,4 @@ pub fn product_seconds(
     };
     once();
     (0..rounds).map(|_| once()).collect()
-}
-
-/// As an activation is stored that products of `precision` read.
-fn rounded(pool: &Pool, precision: Precision, values: &Buffer) -> Buffer {
-    match precision {
-        Precision::F32 => pool.copy_of(values.as_f32()),
-        Precision::Bf16 => {
-            let mut rounded = pool.take(DType::Bf16, values.len());
-            narrow(values.as_f32(), rounded.as_bf16_mut());
-            rounded
-        }
-    }
 }

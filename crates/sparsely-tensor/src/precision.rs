@@ -1,5 +1,7 @@
 //! What the factors of a matrix product are rounded to.
 
+use crate::DType;
+
 /// Precision of matrix products. Sums are f32 in both, and so are residuals, logits, gradients and whatever may have other
 /// readers than products. In bf16 what only products and the activations before them read is stored rounded (what
 /// [`Var::linear_rounded`], [`Var::layer_norm_rounded`], [`Var::self_attention`] and [`Var::gather_linear`] give), and other
@@ -16,6 +18,16 @@ pub enum Precision {
     F32,
     /// Factors rounded to the nearest bf16, ties to even.
     Bf16,
+}
+
+impl Precision {
+    /// How values are stored that products alone read.
+    pub(crate) fn stored(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::Bf16,
+        }
+    }
 }
 
 /// The upper half of an f32, as it is stored.

@@ -133,8 +133,7 @@ impl<'p> Tape<'p> {
 
     /// Room for what products of `precision` read.
     pub(crate) fn take_rounded(&self, precision: Precision, len: usize) -> Buffer {
-        let dtype = if precision == Precision::Bf16 { DType::Bf16 } else { DType::F32 };
-        self.pool.take(dtype, len)
+        self.pool.take(precision.stored(), len)
     }
 
     /// A place for a gradient, if this tape gathers any.

@@ -30,7 +30,7 @@ mod token_loss;
 mod tokens;
 
 pub(crate) use linear::linear_forward;
-pub(crate) use saved::matrix;
+pub(crate) use saved::{Output, matrix};
 
 pub use cross_entropy::CrossEntropy;
 pub use grouped_linear::{GroupedWeights, RowGroups};

@@ -36,13 +36,13 @@ pub(super) fn with_values<R>(
 }
 
 /// Where an operation writes, in the precision that is stored.
-pub(super) enum Output<'a> {
+pub(crate) enum Output<'a> {
     F32(&'a mut [f32]),
     Bf16(&'a mut [Bf16]),
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn of(buffer: &'a mut Buffer) -> Output<'a> {
+    pub(crate) fn of(buffer: &'a mut Buffer) -> Output<'a> {
         match buffer.dtype() {
             DType::F32 => Output::F32(buffer.as_f32_mut()),
             DType::Bf16 => Output::Bf16(buffer.as_bf16_mut()),
@@ -65,7 +65,7 @@ impl<'a> Output<'a> {
     }
 
     /// Lets `f` write all values, which are rounded while they are at hand if they are stored so.
-    pub(super) fn write(self, f: impl FnOnce(&mut [f32])) {
+    pub(crate) fn write(self, f: impl FnOnce(&mut [f32])) {
         match self {
             Output::F32(values) => f(values),
             Output::Bf16(rounded) => with_scratch(rounded.len(), |values| {

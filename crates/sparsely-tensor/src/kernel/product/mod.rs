@@ -29,7 +29,6 @@ use pack::{
     ACTIVE, LeftRows, STRIP, Source, pack_columns, pack_rows, pack_strip, pack_turned_rows,
     strip_end,
 };
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 
 /// Rows of the left factor that are worked on together: they stay in the second-level cache.
@@ -449,16 +448,12 @@ impl<'a> Product<'a> {
 /// Fetches some rows and columns, each a first one and a number, of a row-major matrix.
 #[inline(always)]
 fn fetch_rows(values: Values<'_>, [i, rows]: [usize; 2], [j, columns]: [usize; 2]) {
-    let (data, stride, bytes) = match values {
-        Values::F32(m) => (m.as_ptr().cast::<u8>(), m.row_stride(), 4),
-        Values::Bf16(m) => (m.as_ptr().cast::<u8>(), m.row_stride(), 2),
+    let (data, stride) = match values {
+        Values::F32(m) => (Source::F32(m.as_ptr()), m.row_stride()),
+        Values::Bf16(m) => (Source::Bf16(m.as_ptr()), m.row_stride()),
     };
     for r in i..i + rows {
-        let row = data.wrapping_add((r * stride.unsigned_abs() + j) * bytes);
-        for line in (0..columns * bytes).step_by(64) {
-            // SAFETY: fetching touches nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast()) };
-        }
+        data.at(r * stride.unsigned_abs() + j).fetch(columns);
     }
 }
 

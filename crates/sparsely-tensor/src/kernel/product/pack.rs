@@ -158,6 +158,19 @@ impl Source {
         }
     }
 
+    /// Fetches the first `len` elements.
+    #[inline(always)]
+    pub(super) fn fetch(self, len: usize) {
+        let (data, bytes) = match self {
+            Source::F32(data) => (data.cast::<u8>(), len * size_of::<f32>()),
+            Source::Bf16(data) => (data.cast::<u8>(), len * size_of::<Bf16>()),
+        };
+        for line in (0..bytes).step_by(64) {
+            // SAFETY: fetching touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(data.wrapping_add(line).cast()) };
+        }
+    }
+
     /// Whether the activated values are those that lie there.
     pub(super) fn is_ready(self, act: Activation) -> bool {
         matches!(self, Source::F32(_)) && act == Activation::Identity
@@ -208,14 +221,7 @@ impl LeftRows<'_> {
     /// Fetches `len` elements of row (or column) `r`.
     #[inline(always)]
     fn fetch(&self, r: usize, len: usize) {
-        let (row, bytes) = match self.row(r) {
-            Source::F32(row) => (row.cast::<u8>(), len * size_of::<f32>()),
-            Source::Bf16(row) => (row.cast::<u8>(), len * size_of::<Bf16>()),
-        };
-        for line in (0..bytes).step_by(64) {
-            // SAFETY: fetching touches nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast()) };
-        }
+        self.row(r).fetch(len);
     }
 }
 
