@@ -97,10 +97,16 @@ fn panel(area: &Area<'_>, growth: &Growth) -> Drawn {
     for (value, ms) in found {
         let dot = EmptyElement::at((value, ms))
             + Circle::new((0, 0), 3, COLORS[0].filled())
-            + Text::new(format!("{ms:.3}").chars().take(5).collect::<String>(), (5, 4), (FONT, 12));
+            + Text::new(four_digits(ms), (5, 4), (FONT, 12));
         chart.draw_series(std::iter::once(dot)).map_err(told)?;
     }
     Ok(())
+}
+
+/// A positive number to four digits, or to its last whole one.
+fn four_digits(value: f64) -> String {
+    let before = value.log10().floor() as i32 + 1;
+    format!("{value:.*}", (4 - before).clamp(0, 3) as usize)
 }
 
 /// 1, 2 and 5 times powers of ten.
@@ -138,6 +144,13 @@ mod tests {
     fn axes_have_round_values() {
         assert_eq!(round_values(0.8..30.0), [1.0, 2.0, 5.0, 10.0, 20.0]);
         assert_eq!(round_values(60.0..180.0), [100.0]);
+    }
+
+    #[test]
+    fn numbers_have_four_digits_and_lose_no_whole_ones() {
+        let values = [0.0123, 1.5, 41.816, 491.44, 1078.4, 123_456.7];
+        let told = ["0.012", "1.500", "41.82", "491.4", "1078", "123457"];
+        assert_eq!(values.map(four_digits), told);
     }
 
     #[test]
