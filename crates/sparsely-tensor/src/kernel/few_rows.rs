@@ -21,11 +21,12 @@ const MUCH: usize = 1 << 16;
 /// Rows of the right factor that are read side by side.
 const TOGETHER: usize = 4;
 
-/// Whether this is how to compute a product of `m` rows with `right`.
-pub(super) fn fits(m: usize, right: &Right<'_>) -> bool {
-    let is_as_it_lies = right.panels().is_none() && right.rows().is_none();
-    let is_as_it_lies = is_as_it_lies && right.precision() == Precision::F32;
-    m <= FEW && is_as_it_lies && right.values().col_stride() == 1
+/// The right factor, if this is how to compute a product of `m` rows with it.
+pub(super) fn as_it_lies<'a>(m: usize, right: &Right<'a>) -> Option<MatRef<'a>> {
+    let is_whole = right.panels().is_none() && right.rows().is_none();
+    let values = right.values().floats()?;
+    let fits = m <= FEW && is_whole && right.precision() == Precision::F32;
+    (fits && values.col_stride() == 1).then_some(values)
 }
 
 /// `dst = finish(start + act(a)·b)`, summed in blocks of `block` of the inner dimension: neighbours in memory,

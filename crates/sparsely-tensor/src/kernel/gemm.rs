@@ -107,9 +107,9 @@ pub(crate) fn product(
     if k > 0
         && let Some(entries) = product::entries(right.precision())
     {
-        if few_rows::fits(dst.nrows(), right) {
+        if let Some(right) = few_rows::as_it_lies(dst.nrows(), right) {
             let block = (entries.block_len)(k);
-            return few_rows::compute(dst, start, left, right.values(), (block, finish));
+            return few_rows::compute(dst, start, left, right, (block, finish));
         }
         if let Some(product) = product::Product::new(dst.rb_mut(), start, left, right, finish) {
             // SAFETY: the entries are those of this processor, and the extents were compared above.
@@ -165,9 +165,9 @@ pub(crate) fn product_scatter(
     if k > 0
         && let Some(entries) = product::entries(right.precision())
     {
-        if few_rows::fits(m, right) {
+        if let Some(right) = few_rows::as_it_lies(m, right) {
             let block = (entries.block_len)(k);
-            return few_rows::scatter(dst, (left, right.values()), block, scatter, dots);
+            return few_rows::scatter(dst, (left, right), block, scatter, dots);
         }
         // SAFETY: the entries are those of this processor, and the extents were compared above.
         let run = |product: &product::Product<'_>| unsafe { (entries.run)(product) };
@@ -203,7 +203,7 @@ pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b:
 /// Whether the product of `m` rows reads its right factor once, where it lies, on all threads.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn reads_as_it_lies(m: usize, right: &Right<'_>) -> bool {
-    level() != Level::Baseline && few_rows::fits(m, right)
+    level() != Level::Baseline && few_rows::as_it_lies(m, right).is_some()
 }
 
 /// No: `faer` computes it.

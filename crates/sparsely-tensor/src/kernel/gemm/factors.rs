@@ -61,6 +61,14 @@ impl<'a> Values<'a> {
     pub(in crate::kernel) fn value(&self, i: usize, j: usize) -> f32 {
         either!(self, m => m[(i, j)].value())
     }
+
+    /// The matrix, if it is stored as f32.
+    pub(in crate::kernel) fn floats(self) -> Option<MatRef<'a>> {
+        match self {
+            Values::F32(m) => Some(m),
+            Values::Bf16(_) => None,
+        }
+    }
 }
 
 impl<'a> From<MatRef<'a>> for Values<'a> {
@@ -87,8 +95,8 @@ impl<'a> Left<'a> {
     }
 
     /// Some rows of `values`, in their order.
-    pub(crate) fn of_rows(values: MatRef<'a>, rows: &'a [u32]) -> Left<'a> {
-        Left { rows: Some(rows), ..values.into() }
+    pub(crate) fn of_rows(values: impl Into<Values<'a>>, rows: &'a [u32]) -> Left<'a> {
+        Left { rows: Some(rows), ..Left::active(values, Activation::Identity) }
     }
 
     /// How many rows.
@@ -138,9 +146,13 @@ impl<'a> Left<'a> {
 
     /// The value, before its activation, in row `i` and place `p` of the inner dimension.
     pub(in crate::kernel) fn value(&self, [i, p]: [usize; 2]) -> f32 {
-        let place = |names: Option<&[u32]>, i: usize| names.map_or(i, |names| names[i] as usize);
         self.values.value(place(self.rows, i), place(self.inner, p))
     }
+}
+
+/// Where the `i`th lies.
+fn place(names: Option<&[u32]>, i: usize) -> usize {
+    names.map_or(i, |names| names[i] as usize)
 }
 
 /// # Panics
@@ -159,7 +171,7 @@ impl<'a, V: Into<Values<'a>>> From<V> for Left<'a> {
 /// The right factor, as it lies or packed for many products, and what both factors are rounded to.
 #[derive(Clone, Copy)]
 pub(crate) struct Right<'a> {
-    values: MatRef<'a>,
+    values: Values<'a>,
     /// Which rows.
     rows: Option<&'a [u32]>,
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
@@ -169,12 +181,17 @@ pub(crate) struct Right<'a> {
 
 impl<'a> Right<'a> {
     /// As it lies.
-    pub(crate) fn new(values: MatRef<'a>, precision: Precision) -> Right<'a> {
-        Right { values, rows: None, panels: None, precision }
+    pub(crate) fn new(values: impl Into<Values<'a>>, precision: Precision) -> Right<'a> {
+        Right { values: values.into(), rows: None, panels: None, precision }
     }
 
     /// Some rows of `values`, in their order.
-    pub(crate) fn of_rows(values: MatRef<'a>, rows: &'a [u32], precision: Precision) -> Right<'a> {
+    pub(crate) fn of_rows(
+        values: impl Into<Values<'a>>,
+        rows: &'a [u32],
+        precision: Precision,
+    ) -> Right<'a> {
+        let values = values.into();
         check_names(Some(rows), values.nrows());
         Right { rows: Some(rows), ..Right::new(values, precision) }
     }
@@ -193,7 +210,10 @@ impl<'a> Right<'a> {
     pub(super) fn subrows(&self, first: usize, count: usize) -> Right<'a> {
         match self.rows {
             Some(rows) => Right { rows: Some(&rows[first..first + count]), panels: None, ..*self },
-            None => Right::new(self.values.subrows(first, count), self.precision),
+            None => {
+                let values = self.values.part([first, count], [0, self.values.ncols()]);
+                Right::new(values, self.precision)
+            }
         }
     }
 
@@ -208,8 +228,13 @@ impl<'a> Right<'a> {
     }
 
     /// As it lies.
-    pub(crate) fn values(&self) -> MatRef<'a> {
+    pub(crate) fn values(&self) -> Values<'a> {
         self.values
+    }
+
+    /// The value in place `p` of the inner dimension and column `j`.
+    pub(in crate::kernel) fn value(&self, [p, j]: [usize; 2]) -> f32 {
+        self.values.value(place(self.rows, p), j)
     }
 
     /// What both factors are rounded to.
@@ -219,7 +244,8 @@ impl<'a> Right<'a> {
 
     /// Some of the columns, as they lie.
     pub(crate) fn subcols(&self, first: usize, count: usize) -> Right<'a> {
-        Right { values: self.values.subcols(first, count), panels: None, ..*self }
+        let values = self.values.part([0, self.values.nrows()], [first, count]);
+        Right { values, panels: None, ..*self }
     }
 
     #[cfg(target_arch = "x86_64")]

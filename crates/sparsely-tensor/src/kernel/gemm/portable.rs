@@ -54,17 +54,18 @@ pub(super) fn portable(
             portable(dst, start, left, right, finish);
         });
     };
-    if let Some(names) = right.rows() {
-        return with_scratch(names.len() * dst.ncols(), |rows| {
-            let mut named = mat_mut(rows, names.len(), dst.ncols());
-            for (p, name) in names.iter().enumerate() {
-                named.rb_mut().row_mut(p).copy_from(right.values().row(*name as usize));
+    let (Values::F32(b), None) = (right.values(), right.rows()) else {
+        let n = dst.ncols();
+        return with_scratch(k * n, |rows| {
+            for (p, row) in rows.chunks_mut(n).enumerate() {
+                for (j, x) in row.iter_mut().enumerate() {
+                    *x = right.value([p, j]);
+                }
             }
-            let right = Right::new(mat(rows, names.len(), dst.ncols()), right.precision());
+            let right = Right::new(mat(rows, k, n), right.precision());
             portable(dst, start, left, &right, finish);
         });
-    }
-    let b = right.values();
+    };
     if left.act != Activation::Identity {
         return with_scratch(m * k, |u| {
             let mut values = mat_mut(u, m, k);

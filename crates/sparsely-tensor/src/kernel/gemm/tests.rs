@@ -337,7 +337,15 @@ fn stored(values: &[Bf16], [rows, cols]: [usize; 2], pad: usize) -> Values<'_> {
     Values::Bf16(faer::MatRef::from_row_major_slice(values, rows + pad, cols + pad))
 }
 
-/// A left factor and a slope that are stored as bf16 give the bits of their values in f32: row after row, column
+/// How a right factor lies.
+#[derive(Clone, Copy, Debug)]
+enum Lies {
+    RowMajor,
+    Turned,
+    ByName,
+}
+
+/// Factors and a slope that are stored as bf16 give the bits of their values in f32: row after row, column
 /// after column, by name, activated or not, in the middle of wider matrices. The last three are read where they lie by
 /// kernels that multiply pairs, if their rows begin with whole ones.
 #[test]
@@ -366,14 +374,16 @@ fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
         };
         let ((a, a_wide), (at, at_wide)) =
             (narrowed((m + pad) * (k + pad), 5), narrowed((m + pad) * (n + pad), 6));
-        let b = random(k * n, 7);
+        let (b, b_wide) = narrowed((k + pad) * (n + pad), 7);
         let backwards = |count: usize| -> Vec<u32> { (0..count as u32).rev().collect() };
         let (rows, inner) = (backwards(m), backwards(k));
-        for case in 0..8 {
+        for case in 0..24 {
             let (is_turned, is_named) = (case & 1 > 0, case & 4 > 0);
             let act = if case & 2 > 0 { Activation::Gelu } else { Activation::Identity };
+            let lies = [Lies::RowMajor, Lies::Turned, Lies::ByName][case / 8];
             let [row, col] = if is_turned { [k, m] } else { [m, k] };
-            let asked = |a: Values<'_>, at: Values<'_>, run: &Implementation| {
+            let [b_row, b_col] = if matches!(lies, Lies::Turned) { [n, k] } else { [k, n] };
+            let asked = |a: Values<'_>, b: Values<'_>, at: Values<'_>, run: &Implementation| {
                 let a = a.part([1, row], [first, col]);
                 let at = at.part([1, m], [first, n]);
                 let mut left = Left::active(if is_turned { a.transpose() } else { a }, act);
@@ -381,20 +391,24 @@ fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
                     true => left.inner = is_named.then_some(&inner),
                     false => left.rows = is_named.then_some(&rows),
                 }
-                let asked = Asked {
-                    start: Start::Zero,
-                    left,
-                    right: Right::new(mat(&b, k, n), precision),
-                    finish: Finish::Slope { act: Activation::Tanh, at },
+                let b = b.part([1, b_row], [first, b_col]);
+                let right = match lies {
+                    Lies::RowMajor => Right::new(b, precision),
+                    Lies::Turned => Right::new(b.transpose(), precision),
+                    Lies::ByName => Right::of_rows(b, &inner, precision),
                 };
+                let finish = Finish::Slope { act: Activation::Tanh, at };
+                let asked = Asked { start: Start::Zero, left, right, finish };
                 let mut c = vec![9.0; m * n];
                 run(mat_mut(&mut c, m, n), &asked);
                 c
             };
             for (name, run) in implementations(precision) {
-                let narrow = asked(stored(&a, [row, col], pad), stored(&at, [m, n], pad), &run);
-                let a = mat(&a_wide, row + pad, col + pad);
-                let wide = asked(a.into(), mat(&at_wide, m + pad, n + pad).into(), &run);
+                let (at, b) = (stored(&at, [m, n], pad), stored(&b, [b_row, b_col], pad));
+                let narrow = asked(stored(&a, [row, col], pad), b, at, &run);
+                let a = mat(&a_wide, row + pad, col + pad).into();
+                let b = mat(&b_wide, b_row + pad, b_col + pad).into();
+                let wide = asked(a, b, mat(&at_wide, m + pad, n + pad).into(), &run);
                 let what = format!("{name} {m}×{k}×{n} {case} {precision:?}, {pad}, {first}");
                 assert!(narrow == wide, "{what}");
             }

@@ -3,9 +3,10 @@
 //! The intrinsics are not stable yet, so the instructions stand as text; Linux lets a process use the
 //! registers when it has asked.
 
-use super::kernel::{Kernel, pairs_along, pairs_down};
+use super::kernel::{Kernel, pairs_along, pairs_down, stored_pairs_along, stored_pairs_down};
 use super::tile::Tile;
 use crate::kernel::register::Register;
+use crate::precision::Bf16;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, __m512};
 use std::mem::MaybeUninit;
@@ -81,6 +82,18 @@ impl Kernel for AmxBf16 {
     unsafe fn pack_down(rows: [*const f32; 2]) -> __m512 {
         // SAFETY: the caller's contract.
         unsafe { pairs_down(rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_along_bf16(from: *const Bf16) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { stored_pairs_along(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_down_bf16(rows: [*const Bf16; 2]) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { stored_pairs_down(rows) }
     }
 
     unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {

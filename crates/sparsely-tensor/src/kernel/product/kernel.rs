@@ -2,6 +2,7 @@
 
 use super::tile::Tile;
 use crate::kernel::register::Register;
+use crate::precision::{Bf16, Stored};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
@@ -41,6 +42,26 @@ pub(super) trait Kernel {
     unsafe fn pack_down(rows: [*const f32; 2]) -> Self::Register {
         // SAFETY: the caller's contract.
         unsafe { Self::Register::load(rows[0]) }
+    }
+
+    /// [`Kernel::pack_along`] of what is stored as bf16.
+    #[inline(always)]
+    unsafe fn pack_along_bf16(from: *const Bf16) -> Self::Register {
+        // SAFETY: the caller's contract; the buffer has as many elements.
+        unsafe {
+            let wide = widened(from, Self::Register::LANES * Self::DEPTH);
+            Self::pack_along(wide.as_ptr())
+        }
+    }
+
+    /// [`Kernel::pack_down`] of what is stored as bf16.
+    #[inline(always)]
+    unsafe fn pack_down_bf16(rows: [*const Bf16; 2]) -> Self::Register {
+        // SAFETY: as above.
+        unsafe {
+            let wide = rows.map(|row| widened(row, Self::Register::LANES));
+            Self::pack_down([wide[0].as_ptr(), wide[1].as_ptr()])
+        }
     }
 
     /// `sum` and the products of the elements that share a lane.
@@ -128,6 +149,17 @@ pub(super) trait Kernel {
             padded.min(whole)
         }
     }
+}
+
+/// The first `count` values.
+#[inline(always)]
+unsafe fn widened(from: *const Bf16, count: usize) -> [f32; 32] {
+    let mut wide = [0.0; 32];
+    for (i, wide) in wide.iter_mut().enumerate().take(count) {
+        // SAFETY: the caller's contract: there are as many.
+        *wide = unsafe { (*from.add(i)).value() };
+    }
+    wide
 }
 
 /// f32 on AVX2.
@@ -218,9 +250,36 @@ pub(super) unsafe fn pairs_along(from: *const f32) -> __m512 {
     }
 }
 
+/// The same of what is stored as bf16: they lie so.
+#[inline(always)]
+pub(super) unsafe fn stored_pairs_along(from: *const Bf16) -> __m512 {
+    // SAFETY: the caller's contract: AVX-512, and 32 elements.
+    unsafe { _mm512_loadu_ps(from.cast()) }
+}
+
 /// Two rows' elements of a column in a lane, rounded to bf16.
 #[inline(always)]
 pub(super) unsafe fn pairs_down([even, odd]: [*const f32; 2]) -> __m512 {
+    // SAFETY: the caller's contract: AVX-512 BF16 and BW, and 16 elements of each row.
+    unsafe {
+        let rows = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even));
+        in_turn(std::mem::transmute::<__m512bh, __m512i>(rows))
+    }
+}
+
+/// The same of what is stored as bf16.
+#[inline(always)]
+pub(super) unsafe fn stored_pairs_down([even, odd]: [*const Bf16; 2]) -> __m512 {
+    // SAFETY: the caller's contract: AVX-512 BW, and 16 elements of each row.
+    unsafe {
+        let (even, odd) = (_mm256_loadu_si256(even.cast()), _mm256_loadu_si256(odd.cast()));
+        in_turn(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(even), odd))
+    }
+}
+
+/// The elements of both halves in turn.
+#[inline(always)]
+unsafe fn in_turn(halves: __m512i) -> __m512 {
     // The lower half of a lane from the first row, the upper one from the second.
     const TURNS: [u16; 32] = {
         let mut turns = [0; 32];
@@ -231,12 +290,10 @@ pub(super) unsafe fn pairs_down([even, odd]: [*const f32; 2]) -> __m512 {
         }
         turns
     };
-    // SAFETY: the caller's contract: AVX-512 BF16 and BW, and 16 elements of each row.
+    // SAFETY: the caller's contract: AVX-512 BW.
     unsafe {
-        let rows = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even));
-        let rows = std::mem::transmute::<__m512bh, __m512i>(rows);
         let turns = _mm512_loadu_si512(TURNS.as_ptr().cast());
-        _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, rows))
+        _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, halves))
     }
 }
 
@@ -262,6 +319,18 @@ impl Kernel for Avx512Bf16 {
     unsafe fn pack_down(rows: [*const f32; 2]) -> __m512 {
         // SAFETY: the caller's contract.
         unsafe { pairs_down(rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_along_bf16(from: *const Bf16) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { stored_pairs_along(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_down_bf16(rows: [*const Bf16; 2]) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { stored_pairs_down(rows) }
     }
 
     #[inline(always)]

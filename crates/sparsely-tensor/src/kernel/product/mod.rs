@@ -38,8 +38,8 @@ const SPARE_ROWS: usize = 32;
 
 /// A factor of which one axis is contiguous.
 #[derive(Clone, Copy)]
-struct Strided<'a, D = *const f32> {
-    data: D,
+struct Strided<'a> {
+    data: Source,
     /// Distance of rows.
     rows: usize,
     /// Distance of columns.
@@ -53,29 +53,26 @@ struct Strided<'a, D = *const f32> {
 // SAFETY: it is a matrix reference, to read.
 unsafe impl Sync for Strided<'_> {}
 
-impl<'a, D> Strided<'a, D> {
+impl<'a> Strided<'a> {
     /// `None` if neither axis is contiguous.
-    fn of<T>(
-        a: faer::MatRef<'a, T>,
-        data: impl FnOnce(*const T) -> D,
-        inner: Option<&'a [u32]>,
-    ) -> Option<Strided<'a, D>> {
-        let (rows, cols) = (a.row_stride(), a.col_stride());
+    fn of(values: Values<'a>, inner: Option<&'a [u32]>) -> Option<Strided<'a>> {
+        let (data, rows, cols) = match values {
+            Values::F32(m) => (Source::F32(m.as_ptr()), m.row_stride(), m.col_stride()),
+            Values::Bf16(m) => (Source::Bf16(m.as_ptr()), m.row_stride(), m.col_stride()),
+        };
         let works = rows >= 0 && cols >= 0 && (rows == 1 || cols == 1);
         works.then(|| Strided {
-            data: data(a.as_ptr()),
+            data,
             rows: rows as usize,
             cols: cols as usize,
             is_row_major: cols == 1,
             inner,
         })
     }
-}
 
-impl<'a> Strided<'a> {
     /// A right factor, if its named rows are contiguous.
     fn right(right: &Right<'a>) -> Option<Strided<'a>> {
-        let strided = Strided::of(right.values(), |data| data, right.rows())?;
+        let strided = Strided::of(right.values(), right.rows())?;
         (strided.inner.is_none() || strided.is_row_major).then_some(strided)
     }
 
@@ -84,15 +81,10 @@ impl<'a> Strided<'a> {
     fn place(&self, k: usize) -> usize {
         self.inner.map_or(k, |names| names[k] as usize)
     }
-}
 
-impl<'a> Strided<'a, Source> {
     /// A left factor, if its named rows or columns are contiguous.
-    fn left(left: &Left<'a>) -> Option<Strided<'a, Source>> {
-        let strided = match left.values {
-            Values::F32(values) => Strided::of(values, Source::F32, left.inner)?,
-            Values::Bf16(values) => Strided::of(values, Source::Bf16, left.inner)?,
-        };
+    fn left(left: &Left<'a>) -> Option<Strided<'a>> {
+        let strided = Strided::of(left.values, left.inner)?;
         match (left.rows, left.inner) {
             (Some(_), Some(_)) => None,
             (Some(_), None) => strided.is_row_major.then_some(strided),
@@ -112,7 +104,7 @@ pub(super) struct Product<'a> {
     m: usize,
     n: usize,
     k: usize,
-    left: Strided<'a, Source>,
+    left: Strided<'a>,
     /// Which rows of the left factor.
     left_rows: Option<&'a [u32]>,
     act: Activation,
@@ -230,7 +222,7 @@ impl<'a> Product<'a> {
     /// and rows of a scatter are below what their matrices have.
     unsafe fn compute<K: Kernel>(&self, run: unsafe fn(&Product<'a>, &mut [f32], &mut [f32])) {
         let lanes = K::lanes(K::block_len(self.k));
-        let active = if self.left.data.is_ready(self.act) { 0 } else { ACTIVE };
+        let active = if self.act == Activation::Identity { 0 } else { ACTIVE };
         let left = match self.packs_left::<K>() {
             true => (self.m.min(ROWS) + SPARE_ROWS) * lanes + active,
             false => 0,

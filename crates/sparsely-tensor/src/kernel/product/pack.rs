@@ -6,7 +6,7 @@ use crate::Activation;
 use crate::kernel::elementwise::activate_row;
 use crate::kernel::isa::Fused;
 use crate::kernel::register::Register;
-use crate::precision::Bf16;
+use crate::precision::{Bf16, Stored};
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 /// Panels that are packed side by side: a row of them is enough to be fetched ahead of its use.
@@ -19,8 +19,44 @@ const ROWS_AHEAD: usize = 2;
 const WIDEST: usize = 32;
 /// Elements of the columns that are activated at a time.
 pub(super) const ACTIVE: usize = WIDEST * ROWS;
-/// What lies behind the last row or column.
+/// What lies behind the last row or column, of either type.
 static ZEROS: [f32; ROWS + WIDEST] = [0.0; ROWS + WIDEST];
+
+/// Elements of a factor as kernels pack them.
+trait Element: Stored {
+    /// See [`Kernel::pack_along`].
+    unsafe fn along<K: Kernel>(from: *const Self) -> K::Register;
+    /// See [`Kernel::pack_down`].
+    unsafe fn down<K: Kernel>(rows: [*const Self; 2]) -> K::Register;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn along<K: Kernel>(from: *const f32) -> K::Register {
+        // SAFETY: the caller's contract.
+        unsafe { K::pack_along(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn down<K: Kernel>(rows: [*const f32; 2]) -> K::Register {
+        // SAFETY: the caller's contract.
+        unsafe { K::pack_down(rows) }
+    }
+}
+
+impl Element for Bf16 {
+    #[inline(always)]
+    unsafe fn along<K: Kernel>(from: *const Bf16) -> K::Register {
+        // SAFETY: the caller's contract.
+        unsafe { K::pack_along_bf16(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn down<K: Kernel>(rows: [*const Bf16; 2]) -> K::Register {
+        // SAFETY: the caller's contract.
+        unsafe { K::pack_down_bf16(rows) }
+    }
+}
 
 /// Where the strip of panels that begins at column `j` of `n` ends.
 pub(super) fn strip_end<K: Kernel>(j: usize, n: usize) -> usize {
@@ -56,6 +92,24 @@ pub(super) unsafe fn pack_columns<K: Kernel>(
 pub(super) unsafe fn pack_strip<K: Kernel>(
     right: Strided<'_>,
     inner: Inner,
+    columns: [usize; 2],
+    n: usize,
+    to: *mut f32,
+) {
+    // SAFETY: by contract.
+    unsafe {
+        match right.data {
+            Source::F32(data) => pack_strip_of::<K, _>((right, data), inner, columns, n, to),
+            Source::Bf16(data) => pack_strip_of::<K, _>((right, data), inner, columns, n, to),
+        }
+    }
+}
+
+/// [`pack_strip`] of elements of one type, which begin at `data`.
+#[inline(always)]
+unsafe fn pack_strip_of<K: Kernel, S: Element>(
+    (right, data): (Strided<'_>, *const S),
+    inner: Inner,
     [j0, end]: [usize; 2],
     n: usize,
     to: *mut f32,
@@ -64,7 +118,7 @@ pub(super) unsafe fn pack_strip<K: Kernel>(
     // SAFETY: the block's rows and columns j0..min(end, n) are within the factor; fetching
     // ahead touches nothing.
     unsafe {
-        let from = right.data.add(j0 * right.cols);
+        let from = data.add(j0 * right.cols);
         if !right.is_row_major {
             let from = from.add(inner.k0 * right.rows);
             let mut j = j0;
@@ -73,7 +127,7 @@ pub(super) unsafe fn pack_strip<K: Kernel>(
                 let from = from.add((j - j0) * right.cols);
                 let to = to.add((j - j0) * inner.lanes);
                 let columns = width.min(n - j);
-                pack_transposed::<K>(from, right.cols, [inner.len, columns], to, width);
+                pack_transposed::<K, S>(from, right.cols, [inner.len, columns], to, width);
                 j += width;
             }
             return;
@@ -83,17 +137,14 @@ pub(super) unsafe fn pack_strip<K: Kernel>(
                 let k = p * K::DEPTH + d;
                 match k < inner.len {
                     true => from.add(right.place(inner.k0 + k) * right.rows),
-                    false => ZEROS.as_ptr(),
+                    false => ZEROS.as_ptr().cast(),
                 }
             };
             let rows = [row(0), row(K::DEPTH - 1)];
             for d in 0..K::DEPTH {
                 let k = (p + AHEAD) * K::DEPTH + d;
                 if k < inner.len {
-                    let ahead = from.add(right.place(inner.k0 + k) * right.rows);
-                    for line in (0..end.min(n) - j0).step_by(16) {
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast());
-                    }
+                    fetch(from.add(right.place(inner.k0 + k) * right.rows), end.min(n) - j0);
                 }
             }
             let mut j = j0;
@@ -103,7 +154,7 @@ pub(super) unsafe fn pack_strip<K: Kernel>(
                 for c in (0..width).step_by(registers) {
                     let from = rows.map(|row| row.add(j - j0 + c));
                     let count = registers.min(n.saturating_sub(j + c));
-                    down_some::<K>(from, count).store(to.add(c));
+                    down_some::<K, S>(from, count).store(to.add(c));
                 }
                 j += width;
             }
@@ -113,8 +164,8 @@ pub(super) unsafe fn pack_strip<K: Kernel>(
 
 /// `columns` columns of `len` neighbouring elements, `stride` apart, to `[lanes][width]`.
 #[inline(always)]
-unsafe fn pack_transposed<K: Kernel>(
-    from: *const f32,
+unsafe fn pack_transposed<K: Kernel, S: Element>(
+    from: *const S,
     stride: usize,
     [len, columns]: [usize; 2],
     to: *mut f32,
@@ -129,7 +180,7 @@ unsafe fn pack_transposed<K: Kernel>(
                 for (q, register) in block.iter_mut().enumerate().take(registers) {
                     if c + q < columns {
                         let from = from.wrapping_add((c + q) * stride + p * K::DEPTH);
-                        *register = along_some::<K>(from, len.saturating_sub(p * K::DEPTH));
+                        *register = along_some::<K, S>(from, len.saturating_sub(p * K::DEPTH));
                     }
                 }
                 K::Register::transpose(&mut block[..registers]);
@@ -141,7 +192,7 @@ unsafe fn pack_transposed<K: Kernel>(
     }
 }
 
-/// Where values of the left factor lie.
+/// Where values of a factor lie.
 #[derive(Clone, Copy)]
 pub(super) enum Source {
     F32(*const f32),
@@ -161,31 +212,21 @@ impl Source {
     /// Fetches the first `len` elements.
     #[inline(always)]
     pub(super) fn fetch(self, len: usize) {
-        let (data, bytes) = match self {
-            Source::F32(data) => (data.cast::<u8>(), len * size_of::<f32>()),
-            Source::Bf16(data) => (data.cast::<u8>(), len * size_of::<Bf16>()),
-        };
-        for line in (0..bytes).step_by(64) {
-            // SAFETY: fetching touches nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(data.wrapping_add(line).cast()) };
+        match self {
+            Source::F32(data) => fetch(data, len),
+            Source::Bf16(data) => fetch(data, len),
         }
     }
 
-    /// Whether the activated values are those that lie there.
-    pub(super) fn is_ready(self, act: Activation) -> bool {
-        matches!(self, Source::F32(_)) && act == Activation::Identity
-    }
-
-    /// Activated values: where they lie if they are ready, otherwise `own`, filled with as many as it takes.
+    /// act(values), as many as `own` takes, in `own`.
     ///
     /// # Safety
     /// There are as many; the instruction set of a kernel.
     #[inline(always)]
-    unsafe fn active(self, act: Activation, own: &mut [f32]) -> *const f32 {
+    unsafe fn activate(self, act: Activation, own: &mut [f32]) {
         // SAFETY: the caller's contract: there are as many.
         unsafe {
             match self {
-                Source::F32(data) if act == Activation::Identity => return data,
                 Source::F32(data) => {
                     let row = std::slice::from_raw_parts(data, own.len());
                     activate_row::<Fused, _>(act, row, own);
@@ -196,7 +237,15 @@ impl Source {
                 }
             }
         }
-        own.as_ptr()
+    }
+}
+
+/// Fetches `len` elements.
+#[inline(always)]
+fn fetch<S>(data: *const S, len: usize) {
+    for line in (0..len * size_of::<S>()).step_by(64) {
+        // SAFETY: fetching touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.cast::<u8>().wrapping_add(line).cast()) };
     }
 }
 
@@ -249,21 +298,45 @@ pub(super) unsafe fn pack_rows<K: Kernel>(
             let to = to.add(r * inner.lanes);
             for first in (0..inner.lanes * K::DEPTH).step_by(STEP) {
                 let count = STEP.min(inner.len.saturating_sub(first));
-                let source = row.at(first).active(act, &mut active[..count]);
-                let (lanes, first) =
-                    (STEP.min(inner.lanes * K::DEPTH - first) / K::DEPTH, first / K::DEPTH);
-                for p in (0..lanes).step_by(K::Register::LANES) {
-                    let from = source.wrapping_add(p * K::DEPTH);
-                    let register = along_some::<K>(from, count.saturating_sub(p * K::DEPTH));
-                    store_some(register, lanes - p, to.add(first + p));
+                let lanes = STEP.min(inner.lanes * K::DEPTH - first) / K::DEPTH;
+                let to = to.add(first / K::DEPTH);
+                match (row.at(first), act) {
+                    (Source::F32(from), Activation::Identity) => {
+                        pack_row::<K, _>(from, count, lanes, to);
+                    }
+                    (Source::Bf16(from), Activation::Identity) => {
+                        pack_row::<K, _>(from, count, lanes, to);
+                    }
+                    (from, act) => {
+                        from.activate(act, &mut active[..count]);
+                        pack_row::<K, _>(active.as_ptr(), count, lanes, to);
+                    }
                 }
             }
         }
     }
 }
 
+/// `count` neighbours as `lanes` lanes, zeros behind them.
+#[inline(always)]
+unsafe fn pack_row<K: Kernel, S: Element>(
+    from: *const S,
+    count: usize,
+    lanes: usize,
+    to: *mut f32,
+) {
+    for p in (0..lanes).step_by(K::Register::LANES) {
+        let left = count.saturating_sub(p * K::DEPTH);
+        // SAFETY: the caller's contract: there are `count` elements, and room for the lanes.
+        unsafe {
+            let register = along_some::<K, S>(from.wrapping_add(p * K::DEPTH), left);
+            store_some(register, lanes - p, to.add(p));
+        }
+    }
+}
+
 /// The same of a left factor of which the elements of a column are neighbours; `active` has room for
-/// [`ACTIVE`] elements where values are not ready.
+/// [`ACTIVE`] elements if there is an activation.
 ///
 /// # Safety
 /// As [`pack_rows`].
@@ -274,33 +347,61 @@ pub(super) unsafe fn pack_turned_rows<K: Kernel>(
     inner: Inner,
     (active, to): (&mut [f32], *mut f32),
 ) {
-    let registers = K::Register::LANES;
+    let step = K::Register::LANES * K::DEPTH;
     // SAFETY: the columns have `rows` elements, the zeros as many.
     unsafe {
-        for p in (0..inner.lanes).step_by(registers) {
-            let mut columns = [ZEROS.as_ptr(); WIDEST];
-            let first = p * K::DEPTH;
-            let count = (registers * K::DEPTH).min(inner.len.saturating_sub(first));
-            for next in (first..inner.len).skip(registers * K::DEPTH).take(registers * K::DEPTH) {
+        for first in (0..inner.lanes * K::DEPTH).step_by(step) {
+            let count = step.min(inner.len.saturating_sub(first));
+            for next in (first + step..inner.len).take(step) {
                 from.fetch(next, rows);
             }
-            for (q, column) in columns.iter_mut().enumerate().take(count) {
-                let own = match from.data.is_ready(act) {
-                    true => &mut [][..],
-                    false => &mut active[q * ROWS..][..rows],
-                };
-                *column = from.row(first + q).active(act, own);
+            let (lanes, to) = ([first / K::DEPTH, inner.lanes], (rows, to));
+            if let (Source::Bf16(_), Activation::Identity) = (from.data, act) {
+                let mut columns = [ZEROS.as_ptr().cast::<Bf16>(); WIDEST];
+                for (q, column) in columns.iter_mut().enumerate().take(count) {
+                    if let Source::Bf16(data) = from.row(first + q) {
+                        *column = data;
+                    }
+                }
+                pack_turned::<K, _>(columns, lanes, to);
+                continue;
             }
-            for i in (0..rows).step_by(registers) {
-                let mut block = [K::Register::zero(); 16];
-                for (q, register) in block.iter_mut().enumerate().take(registers) {
-                    let lane = [columns[q * K::DEPTH], columns[q * K::DEPTH + K::DEPTH - 1]];
-                    *register = down_some::<K>(lane.map(|c| c.add(i)), registers.min(rows - i));
-                }
-                K::Register::transpose(&mut block[..registers]);
-                for (r, register) in block.iter().enumerate().take(registers.min(rows - i)) {
-                    store_some(*register, inner.lanes - p, to.add((i + r) * inner.lanes + p));
-                }
+            let mut columns = [ZEROS.as_ptr(); WIDEST];
+            // A plain loop: closures are compiled without the instruction set.
+            for (q, column) in columns.iter_mut().enumerate().take(count) {
+                *column = match (from.row(first + q), act) {
+                    (Source::F32(data), Activation::Identity) => data,
+                    (source, act) => {
+                        let own = &mut active[q * ROWS..][..rows];
+                        source.activate(act, own);
+                        own.as_ptr()
+                    }
+                };
+            }
+            pack_turned::<K, _>(columns, lanes, to);
+        }
+    }
+}
+
+/// The columns of a register of lanes, to lane `p` of `lanes` of each row.
+#[inline(always)]
+unsafe fn pack_turned<K: Kernel, S: Element>(
+    columns: [*const S; WIDEST],
+    [p, lanes]: [usize; 2],
+    (rows, to): (usize, *mut f32),
+) {
+    let registers = K::Register::LANES;
+    // SAFETY: the columns have `rows` elements, the zeros as many; `to` has room for the rows.
+    unsafe {
+        for i in (0..rows).step_by(registers) {
+            let mut block = [K::Register::zero(); 16];
+            for (q, register) in block.iter_mut().enumerate().take(registers) {
+                let lane = [columns[q * K::DEPTH], columns[q * K::DEPTH + K::DEPTH - 1]];
+                *register = down_some::<K, S>(lane.map(|c| c.add(i)), registers.min(rows - i));
+            }
+            K::Register::transpose(&mut block[..registers]);
+            for (r, register) in block.iter().enumerate().take(registers.min(rows - i)) {
+                store_some(*register, lanes - p, to.add((i + r) * lanes + p));
             }
         }
     }
@@ -308,31 +409,33 @@ pub(super) unsafe fn pack_turned_rows<K: Kernel>(
 
 /// Lanes of the first `count` columns of two rows, zeros behind them.
 #[inline(always)]
-unsafe fn down_some<K: Kernel>(rows: [*const f32; 2], count: usize) -> K::Register {
+unsafe fn down_some<K: Kernel, S: Element>(rows: [*const S; 2], count: usize) -> K::Register {
     // SAFETY: the rows have `count` elements, the buffers a register's.
     unsafe {
         if count == K::Register::LANES {
-            return K::pack_down(rows);
+            return S::down::<K>(rows);
         }
         let mut buffers = [[0.0_f32; 16]; 2];
-        for (row, buffer) in rows.iter().zip(&mut buffers).take(K::DEPTH) {
-            std::ptr::copy_nonoverlapping(*row, buffer.as_mut_ptr(), count);
+        let buffers = buffers.each_mut().map(|buffer| buffer.as_mut_ptr().cast::<S>());
+        for (row, buffer) in rows.iter().zip(buffers).take(K::DEPTH) {
+            std::ptr::copy_nonoverlapping(*row, buffer, count);
         }
-        K::pack_down([buffers[0].as_ptr(), buffers[1].as_ptr()])
+        S::down::<K>(buffers.map(<*mut S>::cast_const))
     }
 }
 
 /// Lanes of the first `count` neighbours or of a whole register of them, zeros behind them.
 #[inline(always)]
-unsafe fn along_some<K: Kernel>(from: *const f32, count: usize) -> K::Register {
+unsafe fn along_some<K: Kernel, S: Element>(from: *const S, count: usize) -> K::Register {
     // SAFETY: `from` has `count` elements, the buffer a register's.
     unsafe {
         if count >= K::Register::LANES * K::DEPTH {
-            return K::pack_along(from);
+            return S::along::<K>(from);
         }
         let mut buffer = [0.0_f32; WIDEST];
-        std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), count);
-        K::pack_along(buffer.as_ptr())
+        let buffer = buffer.as_mut_ptr().cast::<S>();
+        std::ptr::copy_nonoverlapping(from, buffer, count);
+        S::along::<K>(buffer)
     }
 }
 
