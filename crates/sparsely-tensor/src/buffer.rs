@@ -5,6 +5,7 @@
 //! its [`Pool`] and the next request of its size class takes it, stale contents included:
 //! every kernel writes the whole of its output.
 
+use crate::kernel::elementwise::widen_all;
 use crate::precision::Bf16;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +27,7 @@ impl Line {
 pub enum DType {
     /// IEEE 754 single precision.
     F32,
-    /// The upper half of an `F32`: how a factor of bf16 products is kept for the way back.
+    /// The upper half of an `F32`: how factors of bf16 products are stored.
     Bf16,
 }
 
@@ -108,6 +109,20 @@ impl Pool {
         let mut buffer = self.take(DType::F32, values.len());
         buffer.as_f32_mut().copy_from_slice(values);
         buffer
+    }
+
+    /// A buffer of the values in f32.
+    pub(crate) fn widened(&self, values: &[Bf16]) -> Buffer {
+        let mut wide = self.take(DType::F32, values.len());
+        widen_all(values, wide.as_f32_mut());
+        wide
+    }
+
+    /// Makes `buffer` one of f32.
+    pub(crate) fn widen(&self, buffer: &mut Buffer) {
+        if buffer.dtype != DType::F32 {
+            *buffer = self.widened(buffer.as_bf16());
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Vec<Line>>>> {

@@ -85,28 +85,34 @@ pub fn product_seconds(
         let values = (0..len).map(|i| (i * 7919 % 2048) as f32 / 1024.0 - 1.0);
         pool.copy_of(&values.collect::<Vec<_>>())
     };
-    let (a, b) = (values(count * m * k), values(count * k * n));
-    // What layers keep for products and hand to the next one.
-    let [mut rounded, mut y] = [m * k, m * n].map(|len| pool.take(precision.stored(), count * len));
-    Output::of(&mut rounded).write(|values| values.copy_from_slice(a.as_f32()));
+    // What layers hand to products and keep for them; weights are f32.
+    let stored = |values: &Buffer| {
+        let mut stored = pool.take(precision.stored(), values.len());
+        Output::of(&mut stored).write(|own| own.copy_from_slice(values.as_f32()));
+        stored
+    };
+    let w = values(count * k * n);
+    let (a, b) = (stored(&values(count * m * k)), stored(&w));
+    let mut y = pool.take(precision.stored(), count * m * n);
     let mut sums = pool.zeros(count * m * n);
-    let right = |values| Right::new(values, precision);
+    let weight = |rows, columns| mat(w.as_f32(), rows, columns);
     let mut once = || {
         let begin = Instant::now();
         match form {
-            Form::Forward => linear_forward(&mut y, &rounded, &right(mat(b.as_f32(), k, n))),
+            Form::Forward => linear_forward(&mut y, &a, &Right::new(weight(k, n), precision)),
             Form::InputGradient => {
-                linear_forward(&mut sums, &a, &right(mat(b.as_f32(), n, k).transpose()));
+                linear_forward(&mut y, &a, &Right::new(weight(n, k).transpose(), precision));
             }
             Form::WeightGradient => {
-                let b = right(mat(b.as_f32(), k, n));
-                add_outer(sums.as_f32_mut(), matrix(&rounded, k, m).into(), b);
+                let b = Right::new(matrix(&b, k, n), precision);
+                add_outer(sums.as_f32_mut(), matrix(&a, k, m).into(), b);
             }
             Form::Many(_) => {
-                let factors = a.as_f32().par_chunks(m * k).zip(b.as_f32().par_chunks(k * n));
-                let c = sums.as_f32_mut();
-                c.par_chunks_mut(m * n).zip(factors).for_each(|(c, (a, b))| {
-                    gemm(mat_mut(c, m, n), Write::Replace, mat(a, m, k), right(mat(b, k, n)));
+                let (a, b) = (matrix(&a, count * m, k), matrix(&b, count * k, n));
+                let c = sums.as_f32_mut().par_chunks_mut(m * n).enumerate();
+                c.for_each(|(i, c)| {
+                    let (a, b) = (a.part([i * m, m], [0, k]), b.part([i * k, k], [0, n]));
+                    gemm(mat_mut(c, m, n), Write::Replace, a, Right::new(b, precision));
                 });
             }
         }

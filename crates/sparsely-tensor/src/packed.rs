@@ -158,8 +158,7 @@ impl PackedSlab {
             return Ok(right);
         }
         let panels = kernel.panels.as_ref().map(|pages| {
-            let extents = [right.values().nrows(), right.values().ncols()];
-            let len = packed_len(precision, extents).unwrap_or(0);
+            let len = packed_len(precision, right.extents()).unwrap_or(0);
             &bytemuck::cast_slice(pages)[..len]
         });
         Ok(right.with_panels(panels))
@@ -171,8 +170,7 @@ impl PackedSlab {
         if self.is_checked_late(param) {
             self.check(param, part)?;
         }
-        let extents = [right.values().nrows(), right.values().ncols()];
-        let Some(len) = packed_len(precision, extents) else {
+        let Some(len) = packed_len(precision, right.extents()) else {
             return Ok(Kernel { panels: None, precision });
         };
         let mut pages: Vec<Page> = bytemuck::allocation::zeroed_vec((4 * len).div_ceil(4096));

@@ -6,6 +6,7 @@
 //! that does not record it is dropped at once, and inference keeps no activations.
 
 use crate::buffer::{Buffer, DType, Pool};
+use crate::ops::Output;
 use crate::packed::Params;
 use crate::slab::{Param, Slab};
 use crate::{Error, Precision, Result, Shape};
@@ -16,7 +17,12 @@ use std::sync::Arc;
 type Step = Box<dyn FnOnce(&mut Backward<'_>)>;
 
 /// Where the gradient of a value is gathered during the backward pass.
-pub(crate) type GradId = usize;
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GradId {
+    index: usize,
+    /// How it may be stored: the step that takes it reads this too.
+    stored: DType,
+}
 
 /// A recording of one forward pass.
 pub struct Tape<'p> {
@@ -100,7 +106,7 @@ impl<'p> Tape<'p> {
         let mut pending: Vec<Option<Buffer>> = Vec::new();
         pending.resize_with(self.num_grads.get(), || None);
         if let Some(id) = loss.grad {
-            pending[id] = Some(self.pool.copy_of(&[1.0]));
+            pending[id.index] = Some(self.pool.copy_of(&[1.0]));
         }
         let mut backward =
             Backward { params, param_grads: grads, pending, pool: self.pool.clone() };
@@ -136,9 +142,15 @@ impl<'p> Tape<'p> {
         self.pool.take(precision.stored(), len)
     }
 
-    /// A place for a gradient, if this tape gathers any.
+    /// A place for a gradient in f32, if this tape gathers any.
     pub(crate) fn grad_id(&self) -> Option<GradId> {
-        self.records.then(|| self.num_grads.replace(self.num_grads.get() + 1))
+        self.grad_id_as(DType::F32)
+    }
+
+    /// A place for the gradient of an output that is stored as `stored`, whose step takes one that is stored so, too.
+    pub(crate) fn grad_id_as(&self, stored: DType) -> Option<GradId> {
+        let next = || self.num_grads.replace(self.num_grads.get() + 1);
+        self.records.then(|| GradId { index: next(), stored })
     }
 
     /// A place for the gradient of an output whose only sources of gradient are `inputs`.
@@ -164,7 +176,7 @@ impl<'p> Tape<'p> {
     ) {
         let Some(out) = out else { return };
         self.steps.borrow_mut().push(Box::new(move |backward| {
-            if let Some(dy) = backward.pending[out].take() {
+            if let Some(dy) = backward.pending[out.index].take() {
                 step(backward, dy);
             }
         }));
@@ -221,11 +233,7 @@ impl<'t> Var<'t> {
         if self.value.dtype() == DType::F32 {
             return &self.value;
         }
-        self.kept.wide.get_or_init(|| {
-            let mut wide = self.tape.take(self.value.len());
-            crate::kernel::elementwise::widen_all(self.value.as_bf16(), wide.as_f32_mut());
-            Arc::new(wide)
-        })
+        self.kept.wide.get_or_init(|| Arc::new(self.tape.pool.widened(self.value.as_bf16())))
     }
 
     /// The same values as a constant: no gradient goes through it.
@@ -283,8 +291,11 @@ impl Backward<'_> {
         write: impl FnOnce(&mut [f32], Write),
     ) {
         let Some(id) = id else { return };
-        match &mut self.pending[id] {
-            Some(buffer) => write(buffer.as_f32_mut(), Write::Add),
+        match &mut self.pending[id.index] {
+            Some(buffer) => {
+                self.pool.widen(buffer);
+                write(buffer.as_f32_mut(), Write::Add);
+            }
             empty => {
                 let mut buffer = self.pool.take(DType::F32, len);
                 write(buffer.as_f32_mut(), Write::Replace);
@@ -293,11 +304,39 @@ impl Backward<'_> {
         }
     }
 
+    /// The same for a product, whose sums are rounded once if the gradient may be stored so; what is added is added to
+    /// f32.
+    pub(crate) fn contribute_product(
+        &mut self,
+        id: Option<GradId>,
+        len: usize,
+        write: impl FnOnce(Output<'_>, Write),
+    ) {
+        let Some(own) = id else { return };
+        match &mut self.pending[own.index] {
+            empty @ None if own.stored != DType::F32 => {
+                let mut buffer = self.pool.take(own.stored, len);
+                write(Output::of(&mut buffer), Write::Replace);
+                *empty = Some(buffer);
+            }
+            _ => self.contribute(id, len, |grad, how| write(Output::F32(grad), how)),
+        }
+    }
+
+    /// Room for what will be given to the gradient of `id`, as that may be stored.
+    pub(crate) fn take_for(&self, id: Option<GradId>, len: usize) -> Buffer {
+        self.pool.take(id.map_or(DType::F32, |id| id.stored), len)
+    }
+
     /// Hands over `grad` as a contribution to the gradient of `id`.
-    pub(crate) fn give(&mut self, id: Option<GradId>, grad: Buffer) {
+    pub(crate) fn give(&mut self, id: Option<GradId>, mut grad: Buffer) {
         let Some(id) = id else { return };
-        match &mut self.pending[id] {
-            Some(buffer) => crate::kernel::elementwise::add(buffer.as_f32_mut(), grad.as_f32()),
+        match &mut self.pending[id.index] {
+            Some(buffer) => {
+                self.pool.widen(buffer);
+                self.pool.widen(&mut grad);
+                crate::kernel::elementwise::add(buffer.as_f32_mut(), grad.as_f32());
+            }
             empty => *empty = Some(grad),
         }
     }

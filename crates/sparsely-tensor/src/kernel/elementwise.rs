@@ -85,6 +85,15 @@ simd! {
 }
 
 simd! {
+    /// `y *= a·x`.
+    pub(crate) fn scale_by<I>(y: &mut [f32], a: f32, x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y *= a * x;
+        }
+    }
+}
+
+simd! {
     pub(crate) fn dot<I>(x: &[f32], y: &[f32]) -> f32 {
         super::reduce::dot::<I>(x, y)
     }
@@ -183,5 +192,20 @@ simd! {
     /// `d *= act'(x)`.
     pub(crate) fn activate_backward<I>(act: Activation, x: &[f32], d: &mut [f32]) {
         scale_by_slope::<I, f32>(act, x, d);
+    }
+}
+
+simd! {
+    /// `y = act(x)` and `slope = act'(x)`.
+    pub(crate) fn activate_with_slope<I>(act: Activation, x: &[f32], y: &mut [f32], slope: &mut [f32]) {
+        if act == Activation::Gelu {
+            for ((x, y), slope) in x.iter().zip(y).zip(slope) {
+                (*y, *slope) = math::gelu_with_slope::<I>(*x);
+            }
+            return;
+        }
+        activate_row::<I, f32>(act, x, y);
+        slope.fill(1.0);
+        scale_by_slope::<I, f32>(act, x, slope);
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn kernel_name(precision: Precision) -> &'static str {
 /// `dst = a·b` or `dst += a·b`; see [`product`].
 ///
 /// A row's bits depend neither on how many rows share the call nor on how the columns are cut.
-pub(crate) fn gemm(dst: MatMut<'_>, write: Write, a: MatRef<'_>, b: Right<'_>) {
+pub(crate) fn gemm<'a>(dst: MatMut<'_>, write: Write, a: impl Into<Left<'a>>, b: Right<'_>) {
     product(dst, write.into(), a.into(), &b, Finish::None);
 }
 

@@ -125,12 +125,18 @@ pub(crate) fn gelu<I: Isa>(x: f32) -> f32 {
 /// The derivative of [`gelu`].
 #[inline(always)]
 pub(crate) fn gelu_slope<I: Isa>(x: f32) -> f32 {
+    gelu_with_slope::<I>(x).1
+}
+
+/// [`gelu`], within an ulp of it, and its derivative.
+#[inline(always)]
+pub(crate) fn gelu_with_slope<I: Isa>(x: f32) -> (f32, f32) {
     let c = gelu_clamped(x);
     let e = gelu_exp::<I>(c);
     let s = 1.0 / (1.0 + e);
     // σ' = e·σ²: no difference of nearly equal numbers.
     let inner = 2.0 * GELU_C * I::fma(3.0 * GELU_A * c, c, 1.0);
-    I::fma(c * inner, e * s * s, s)
+    (x * s, I::fma(c * inner, e * s * s, s))
 }
 
 #[inline(always)]

@@ -3,9 +3,9 @@
 //! The attention matrix of a head lives in a thread's scratch and is computed again in the
 //! backward pass, so that nothing quadratic in the length is kept.
 
-use super::saved::{Output, parts, with_values};
+use super::saved::{Output, matrix, parts};
 use crate::kernel::elementwise::narrow;
-use crate::kernel::gemm::{MatMut, MatRef, Right, gemm, mat, mat_mut};
+use crate::kernel::gemm::{MatMut, Right, Values, gemm, mat, mat_mut};
 use crate::kernel::isa::simd;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::{math, reduce};
@@ -28,29 +28,29 @@ impl<'t> Var<'t> {
         let d = width / 3;
         let (tape, precision) = (self.tape, self.tape.precision());
         let mut y = tape.take_rounded(precision, b * l * d);
-        let out = tape.grad_id_if(&[self]);
+        let out = self.grad.and_then(|_| tape.grad_id_as(y.dtype()));
         let mut qkv = self.factor(out.is_some(), precision, true);
         let images = Output::of(&mut y).chunks(l * d).into_par_iter().enumerate();
-        let value = &*self.value;
+        let values = matrix(&self.value, b * l, width);
         images.zip(parts(qkv.copy(), l * width, b)).for_each(|((image, y), (from, to))| {
             narrow(from, to);
-            with_values(value, [image * l * width, l * width], |qkv| {
-                let [q, k, v] = thirds(mat(qkv, l, width));
-                y.write(|y| forward_heads(mat_mut(y, l, d), Qkv { q, k, v, precision }, heads));
-            });
+            let qkv = Qkv::of(values.part([image * l, l], [0, width]), precision);
+            y.write(|y| forward_heads(mat_mut(y, l, d), qkv, heads));
         });
 
         let qkv = qkv.saved();
         tape.record(out, move |backward, dy| {
-            let mut d_qkv = backward.pool.take(DType::F32, b * l * width);
-            let images = d_qkv.as_f32_mut().par_chunks_mut(l * width).enumerate();
-            images.zip(dy.as_f32().par_chunks(l * d)).for_each(|((image, d_qkv), dy)| {
-                let (dq, d_kv) = mat_mut(d_qkv, l, width).split_at_col_mut(d);
-                let (dk, dv) = d_kv.split_at_col_mut(d);
-                let grads = QkvMut { q: dq, k: dk, v: dv };
-                with_values(&qkv.value, [image * l * width, l * width], |values| {
-                    let [q, k, v] = thirds(mat(values, l, width));
-                    backward_heads(grads, Qkv { q, k, v, precision }, mat(dy, l, d), heads);
+            let mut d_qkv = backward.take_for(qkv.grad, b * l * width);
+            let (values, dy) = (qkv.mat(b * l, width), matrix(&dy, b * l, d));
+            let images = Output::of(&mut d_qkv).chunks(l * width).into_par_iter().enumerate();
+            images.for_each(|(image, d_qkv)| {
+                let rows = [image * l, l];
+                let own = Qkv::of(values.part(rows, [0, width]), precision);
+                d_qkv.write(|d_qkv| {
+                    let (dq, d_kv) = mat_mut(d_qkv, l, width).split_at_col_mut(d);
+                    let (dk, dv) = d_kv.split_at_col_mut(d);
+                    let grads = QkvMut { q: dq, k: dk, v: dv };
+                    backward_heads(grads, own, dy.part(rows, [0, d]), heads);
                 });
             });
             backward.give(qkv.grad, d_qkv);
@@ -77,8 +77,8 @@ impl<'t> Var<'t> {
             y.as_f32_mut().par_chunks_mut(q_len * d).zip(self.values().par_chunks(q_len * d));
         images.zip(kv.values().par_chunks(l * width)).for_each(|((y, q), kv)| {
             let (k, v) = mat(kv, l, width).split_at_col(d);
-            let qkv = Qkv { q: mat(q, q_len, d), k, v, precision };
-            forward_heads(mat_mut(y, q_len, d), qkv, heads);
+            let [q, k, v] = [mat(q, q_len, d), k, v].map(Values::from);
+            forward_heads(mat_mut(y, q_len, d), Qkv { q, k, v, precision }, heads);
         });
 
         let out = tape.grad_id_if(&[self, kv]);
@@ -97,12 +97,9 @@ impl<'t> Var<'t> {
                     let (k, v) = mat(kv, l, width).split_at_col(d);
                     let (dk, dv) = mat_mut(d_kv, l, width).split_at_col_mut(d);
                     let grads = QkvMut { q: mat_mut(dq, q_len, d), k: dk, v: dv };
-                    backward_heads(
-                        grads,
-                        Qkv { q: mat(q, q_len, d), k, v, precision },
-                        mat(dy, q_len, d),
-                        heads,
-                    );
+                    let [q, k, v, dy] =
+                        [mat(q, q_len, d), k, v, mat(dy, q_len, d)].map(Values::from);
+                    backward_heads(grads, Qkv { q, k, v, precision }, dy, heads);
                 },
             );
             backward.give(q.grad, dq);
@@ -115,9 +112,9 @@ impl<'t> Var<'t> {
 /// Queries `[Q, H·A]`, keys and values `[L, H·A]` of one sequence.
 #[derive(Clone, Copy)]
 struct Qkv<'a> {
-    q: MatRef<'a>,
-    k: MatRef<'a>,
-    v: MatRef<'a>,
+    q: Values<'a>,
+    k: Values<'a>,
+    v: Values<'a>,
     precision: Precision,
 }
 
@@ -127,12 +124,14 @@ struct QkvMut<'a> {
     v: MatMut<'a>,
 }
 
-fn thirds(qkv: MatRef<'_>) -> [MatRef<'_>; 3] {
-    let d = qkv.ncols() / 3;
-    [qkv.subcols(0, d), qkv.subcols(d, d), qkv.subcols(2 * d, d)]
-}
-
 impl<'a> Qkv<'a> {
+    /// Of `[L, q | k | v]`.
+    fn of(qkv: Values<'a>, precision: Precision) -> Qkv<'a> {
+        let (l, d) = (qkv.nrows(), qkv.ncols() / 3);
+        let [q, k, v] = [0, d, 2 * d].map(|first| qkv.part([0, l], [first, d]));
+        Qkv { q, k, v, precision }
+    }
+
     fn split(self, cut: usize) -> (Qkv<'a>, Qkv<'a>) {
         let (q0, q1) = self.q.split_at_col(cut);
         let (k0, k1) = self.k.split_at_col(cut);
@@ -141,7 +140,7 @@ impl<'a> Qkv<'a> {
     }
 
     /// A right factor.
-    fn right<'b>(self, values: MatRef<'b>) -> Right<'b> {
+    fn right<'b>(self, values: Values<'b>) -> Right<'b> {
         Right::new(values, self.precision)
     }
 }
@@ -156,7 +155,7 @@ fn forward_heads(y: MatMut<'_>, qkv: Qkv<'_>, heads: usize) {
     rayon::join(|| forward_heads(y0, qkv0, left), || forward_heads(y1, qkv1, heads - left));
 }
 
-fn backward_heads(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: MatRef<'_>, heads: usize) {
+fn backward_heads(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: Values<'_>, heads: usize) {
     if heads == 1 {
         return backward_head(grads, qkv, dy);
     }
@@ -187,7 +186,7 @@ fn forward_head(y: MatMut<'_>, qkv: Qkv<'_>) {
 }
 
 /// dV = Pᵀ dY; dP = dY Vᵀ; dS = P (dP − Σ P dP); dQ = dS K / √A; dK = dSᵀ Q / √A.
-fn backward_head(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: MatRef<'_>) {
+fn backward_head(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: Values<'_>) {
     let (q_len, l) = (qkv.q.nrows(), qkv.k.nrows());
     with_scratch(2 * q_len * l, |scratch| {
         let (p, ds) = scratch.split_at_mut(q_len * l);

@@ -1,7 +1,10 @@
 //! Sums over rows: the gradients of biases.
 
+use super::saved::with_values;
+use crate::buffer::Buffer;
 use crate::kernel::elementwise::add_slice;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows that one task adds up. Part of the result's bits.
 const BLOCK: usize = 256;
@@ -11,7 +14,7 @@ const BLOCK: usize = 256;
 pub(super) fn add_row_blocks(
     sums: &mut [f32],
     rows: usize,
-    per_block: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
+    per_block: impl Fn(Range<usize>, &mut [f32]) + Sync,
 ) {
     let width = sums.len();
     let blocks = rows.div_ceil(BLOCK);
@@ -25,11 +28,15 @@ pub(super) fn add_row_blocks(
 }
 
 /// `sums += Σ_rows x`, for row-major `x` whose rows have the length of `sums`.
-pub(super) fn add_column_sums(sums: &mut [f32], x: &[f32]) {
+pub(super) fn add_column_sums(sums: &mut [f32], x: &Buffer) {
     let width = sums.len();
-    add_row_blocks(sums, x.len() / width.max(1), |rows, partial| {
-        for row in x[rows.start * width..rows.end * width].chunks(width) {
-            add_slice(partial, row);
-        }
-    });
+    add_row_blocks(sums, x.len() / width.max(1), |rows, partial| add_rows(partial, x, rows));
+}
+
+/// `sums += Σ_rows x` over some rows, one after the other.
+pub(super) fn add_rows(sums: &mut [f32], x: &Buffer, rows: Range<usize>) {
+    let width = sums.len();
+    for row in rows {
+        with_values(x, [row * width, width], |row| add_slice(sums, row));
+    }
 }

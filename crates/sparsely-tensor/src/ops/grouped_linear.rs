@@ -5,15 +5,17 @@
 //! are (group × block of rows), larger blocks first. How rows are cut may depend on the threads, since a
 //! row's bits do not depend on the cut.
 
+use super::column_sum::add_rows;
 use super::linear::{TILE_ROWS, row_block};
 use super::saved::{Output, Saved, matrix, with_values};
+use crate::buffer::Buffer;
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
-    Activation, activate, activate_backward, add_slice, axpy, dot, narrow, scale, scaled_rows,
+    Activation, activate_with_slope, add_slice, axpy, dot, narrow, scale_by, scaled_rows,
 };
 use crate::kernel::gemm::{
-    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm, mat, mat_mut, packed_len, product,
-    with_all_packed,
+    Finish, Left, MatRef, ROW_BLOCK, Right, Start, Values, add_outer, gemm, mat, mat_mut,
+    packed_len, product, with_all_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::packed::Params;
@@ -157,47 +159,40 @@ fn running_sum(counts: impl Iterator<Item = usize>) -> Vec<usize> {
     sums
 }
 
-/// Cuts `values` (rows of `width`, one an entry) at the borders of the blocks.
+/// Cuts `values` (rows of `width`, one an entry) at the borders of the blocks; what is empty stays so.
 fn cut<T>(blocks: Vec<Block>, mut values: &mut [T], width: usize) -> Vec<(Block, &mut [T])> {
-    let mut parts: Vec<_> = blocks
-        .into_iter()
-        .map(|block| {
-            let (part, rest) =
-                std::mem::take(&mut values).split_at_mut(block.entries.len() * width);
-            values = rest;
-            (block, part)
-        })
-        .collect();
+    let width = if values.is_empty() { 0 } else { width };
+    cut_by(blocks, |rows| {
+        let (part, rest) = std::mem::take(&mut values).split_at_mut(rows * width);
+        values = rest;
+        part
+    })
+}
+
+/// [`cut`], of an output as it is stored.
+fn cut_output(blocks: Vec<Block>, output: Output<'_>, width: usize) -> Vec<(Block, Output<'_>)> {
+    let mut rest = Some(output);
+    cut_by(blocks, |rows| {
+        let (part, more) = rest.take().expect("what is left").split_at(rows * width);
+        rest = Some(more);
+        part
+    })
+}
+
+/// Blocks with what `next` gives for as many rows, in the order of the entries.
+fn cut_by<T>(blocks: Vec<Block>, mut next: impl FnMut(usize) -> T) -> Vec<(Block, T)> {
+    let part = |block: Block| {
+        let part = next(block.entries.len());
+        (block, part)
+    };
+    let mut parts: Vec<_> = blocks.into_iter().map(part).collect();
     // Whole blocks before the remainders of groups: a short task is the better last one.
     parts.sort_by_key(|(block, _)| std::cmp::Reverse(block.entries.len()));
     parts
 }
 
-/// [`cut`], of an output as it is stored.
-fn cut_output(blocks: Vec<Block>, output: Output<'_>, width: usize) -> Vec<(Block, Output<'_>)> {
-    match output {
-        Output::F32(values) => {
-            let parts = cut(blocks, values, width).into_iter();
-            parts.map(|(block, part)| (block, Output::F32(part))).collect()
-        }
-        Output::Bf16(values) => {
-            let parts = cut(blocks, values, width).into_iter();
-            parts.map(|(block, part)| (block, Output::Bf16(part))).collect()
-        }
-    }
-}
-
-/// A block with its part of two values.
-type Both<'a, A, B> = (Block, (&'a mut [A], &'a mut [B]));
-
-/// [`cut`], of two values at the borders of blocks of at most `len` entries; what is empty stays so.
-fn cut_both<'a, A, B>(
-    (groups, len): (&RowGroups, usize),
-    (a, a_width): (&'a mut [A], usize),
-    (b, b_width): (&'a mut [B], usize),
-) -> Vec<Both<'a, A, B>> {
-    let b_width = if b.is_empty() { 0 } else { b_width };
-    let (a, b) = (cut(groups.blocks(len), a, a_width), cut(groups.blocks(len), b, b_width));
+/// Blocks with their parts of two values, both cut at the same borders.
+fn with_second<A, B>(a: Vec<(Block, A)>, b: Vec<(Block, B)>) -> Vec<(Block, (A, B))> {
     a.into_iter().zip(b).map(|((block, a), (_, b))| (block, (a, b))).collect()
 }
 
@@ -262,35 +257,32 @@ impl<'t> Var<'t> {
             z.write(|z| product(mat_mut(z, rows.len(), o), start, left, w, Finish::None));
         });
 
-        let out = tape.grad_id();
+        let out = tape.grad_id_as(z.dtype());
         let (x, weights, groups) = (self.clone_saved(), *weights, Arc::clone(groups));
         tape.record(out, move |backward, dz| {
             let params = backward.params;
+            let dz_no = matrix(&dz, n, o);
             if x.grad.is_some() {
-                let mut dx_n = backward.pool.take(crate::DType::F32, n * i);
+                let mut dx_n = backward.pool.take(precision.stored(), n * i);
                 let w_t = transposed(params.view(&weights.w), &groups, precision, [i, o]);
-                let dz = dz.as_f32();
                 let blocks = groups.blocks(block_len(&groups, &w_t));
-                let dx_blocks = cut(blocks, dx_n.as_f32_mut(), i);
+                let dx_blocks = cut_output(blocks, Output::of(&mut dx_n), i);
                 with_kernels(&groups, w_t, dx_blocks, |block, w_t, dx| {
-                    let rows = block.entries.len();
-                    let dz = mat(&dz[block.entries.start * o..], rows, o);
-                    gemm(mat_mut(dx, rows, i), Write::Replace, dz, *w_t);
+                    let (first, rows) = (block.entries.start, block.entries.len());
+                    let dz = dz_no.part([first, rows], [0, o]);
+                    dx.write(|dx| gemm(mat_mut(dx, rows, i), Write::Replace, dz, *w_t));
                 });
-                let dx_n = dx_n.as_f32();
                 backward.contribute(x.grad, x.value.len(), |dx, write| {
-                    combine(&groups, dx_n, None, dx, i, write);
+                    combine(&groups, &dx_n, None, dx, i, write);
                 });
             }
             let dw = backward.param_grad(&weights.w);
-            let factors = [x.value.as_f32(), dz.as_f32()];
-            gather_backward_weights((&groups, precision), factors, dw, [i, o]);
+            let x = mat(x.value.as_f32(), groups.num_rows(), i);
+            gather_backward_weights((&groups, precision), (x, dz_no), dw);
             let Some(b) = &weights.b else { return };
             let db = backward.param_grad(b);
-            db.par_chunks_mut(o).enumerate().for_each(|(group, db)| {
-                let Range { start, end } = groups.group(group);
-                dz.as_f32()[start * o..end * o].chunks(o).for_each(|row| add_slice(db, row));
-            });
+            let db = db.par_chunks_mut(o).enumerate();
+            db.for_each(|(group, db)| add_rows(db, &dz, groups.group(group)));
         });
         Ok(tape.var(Shape::from([n, o]), z, out))
     }
@@ -320,7 +312,7 @@ impl<'t> Var<'t> {
             return Err(Error::shape("scatter_linear", expected, got));
         }
         let (tape, precision) = (self.tape, self.tape.precision());
-        let mut y_n = tape.take(n * o);
+        let mut y_n = tape.take_rounded(precision, n * o);
         let params = tape.params();
         let kernels = kernels(tape, &weights.w, groups)?;
         let out = tape.grad_id();
@@ -328,7 +320,8 @@ impl<'t> Var<'t> {
         let mut factor = self.factor(out.is_some(), precision, false);
         let len = block_len(groups, &kernels);
         let (from, to) = factor.copy();
-        let parts = cut_both((groups, len), (y_n.as_f32_mut(), o), (to, i));
+        let y_blocks = cut_output(groups.blocks(len), Output::of(&mut y_n), o);
+        let parts = with_second(y_blocks, cut(groups.blocks(len), to, i));
         with_kernels(groups, kernels, parts, |block, w, (y, copy)| {
             let (first, rows) = (block.entries.start, block.entries.len());
             if !copy.is_empty() {
@@ -336,7 +329,7 @@ impl<'t> Var<'t> {
             }
             let start = weights.start(params, block.group, o);
             let u = u.part([first, rows], [0, i]);
-            product(mat_mut(y, rows, o), start, u, w, Finish::None);
+            y.write(|y| product(mat_mut(y, rows, o), start, u, w, Finish::None));
         });
         let mut y = tape.take(shape.len());
         let start = match residual {
@@ -346,7 +339,7 @@ impl<'t> Var<'t> {
             }
             None => Write::Replace,
         };
-        combine(groups, y_n.as_f32(), Some(gates.values()), y.as_f32_mut(), o, start);
+        combine(groups, &y_n, Some(gates.values()), y.as_f32_mut(), o, start);
         drop(y_n);
 
         let residual = residual.and_then(|r| r.grad);
@@ -355,12 +348,12 @@ impl<'t> Var<'t> {
         tape.record(out, move |backward, dy| {
             let params = backward.params;
             let saved = ScatterSaved { act, precision, groups: &groups, z: &z, gates: &gates };
-            let mut dz = backward.pool.take(crate::DType::F32, n * i);
+            let mut dz = backward.take_for(z.grad, n * i);
             let mut dg = backward.pool.take(crate::DType::F32, n);
             scatter_backward_rows(
                 &saved,
                 (params.view(&weights.w), weights.b.map(|b| params.view(&b)), dy.as_f32()),
-                [dz.as_f32_mut(), dg.as_f32_mut()],
+                (Output::of(&mut dz), dg.as_f32_mut()),
                 [i, o],
             );
             scatter_backward_weights(&saved, dy.as_f32(), backward.param_grad(&weights.w), [i, o]);
@@ -437,7 +430,7 @@ fn check_rows(op: &'static str, shape: Shape, rows: usize, width: usize) -> Resu
 /// `out_t (+)= Σ_{n: row(n) = t} gate_n · x_n`, entries of a row in order.
 pub(super) fn combine(
     groups: &RowGroups,
-    x_n: &[f32],
+    x_n: &Buffer,
     gates: Option<&[f32]>,
     out: &mut [f32],
     width: usize,
@@ -451,11 +444,10 @@ pub(super) fn combine(
         }
         for (r, out) in out.chunks_mut(width).enumerate() {
             for &entry in groups.entries_of(block * ROWS + r) {
-                let x = &x_n[entry as usize * width..][..width];
-                match gates {
+                with_values(x_n, [entry as usize * width, width], |x| match gates {
                     Some(gates) => axpy(out, gates[entry as usize], x),
                     None => add_slice(out, x),
-                }
+                });
             }
         }
     });
@@ -464,17 +456,16 @@ pub(super) fn combine(
 /// dW_e += gather(x)ᵀ dz_e.
 fn gather_backward_weights(
     (groups, precision): (&RowGroups, Precision),
-    [x, dz]: [&[f32]; 2],
+    (x, dz): (MatRef<'_>, Values<'_>),
     dw: &mut [f32],
-    [i, o]: [usize; 2],
 ) {
+    let (i, o) = (x.ncols(), dz.ncols());
     dw.par_chunks_mut(i * o).enumerate().for_each(|(group, dw)| {
         let Range { start, end } = groups.group(group);
         for first in (start..end).step_by(CHUNK) {
             let rows = &groups.rows[first..(first + CHUNK).min(end)];
-            let x = Left::of_rows(mat(x, groups.num_rows(), i), rows);
-            let dz = Right::new(mat(&dz[first * o..], rows.len(), o), precision);
-            add_outer(dw, x, dz);
+            let dz = Right::new(dz.part([first, rows.len()], [0, o]), precision);
+            add_outer(dw, Left::of_rows(x, rows), dz);
         }
     });
 }
@@ -491,30 +482,33 @@ struct ScatterSaved<'a> {
 fn scatter_backward_rows(
     saved: &ScatterSaved<'_>,
     (w, b, dy): (&[f32], Option<&[f32]>, &[f32]),
-    [dz, dg]: [&mut [f32]; 2],
+    (dz, dg): (Output<'_>, &mut [f32]),
     [i, o]: [usize; 2],
 ) {
     let (act, groups) = (saved.act, saved.groups);
     let gates = saved.gates.value.as_f32();
     let w_t = transposed(w, groups, saved.precision, [i, o]);
     let len = block_len(groups, &w_t);
-    let parts = cut_both((groups, len), (dz, i), (dg, 1));
+    let dz_blocks = cut_output(groups.blocks(len), dz, i);
+    let parts = with_second(dz_blocks, cut(groups.blocks(len), dg, 1));
     with_kernels(groups, w_t, parts, |block, w_t, (dz, dg)| {
         let rows = &groups.rows[block.entries.clone()];
         let b = b.map(|b| &b[block.group * o..][..o]);
         let left = Left::of_rows(mat(dy, groups.num_rows(), o), rows);
-        product(mat_mut(dz, rows.len(), i), Start::Zero, left, w_t, Finish::None);
-        with_scratch(i, |u| {
-            for (r, n) in block.entries.clone().enumerate() {
-                let du = &mut dz[r * i..][..i];
-                let dy = &dy[rows[r] as usize * o..][..o];
-                with_values(&saved.z.value, [n * i, i], |z| {
-                    activate(act, z, u);
+        dz.write(|dz| {
+            product(mat_mut(dz, rows.len(), i), Start::Zero, left, w_t, Finish::None);
+            with_scratch(2 * i, |scratch| {
+                let (u, slope) = scratch.split_at_mut(i);
+                for (r, n) in block.entries.clone().enumerate() {
+                    let du = &mut dz[r * i..][..i];
+                    let dy = &dy[rows[r] as usize * o..][..o];
+                    with_values(&saved.z.value, [n * i, i], |z| {
+                        activate_with_slope(act, z, u, slope);
+                    });
                     dg[r] = dot(u, du) + b.map_or(0.0, |b| dot(b, dy));
-                    activate_backward(act, z, du);
-                });
-                scale(du, gates[n]);
-            }
+                    scale_by(du, gates[n], slope);
+                }
+            });
         });
     });
 }

@@ -5,7 +5,7 @@ use super::saved::{Output, Saved, matrix, parts};
 use crate::buffer::Buffer;
 use crate::kernel::elementwise::{Activation, add_slice, narrow};
 use crate::kernel::gemm::{
-    Finish, Left, ROW_BLOCK, Right, Start, add_outer, gemm_by_rows, mat, mat_mut, product,
+    Finish, Left, ROW_BLOCK, Right, Start, Values, add_outer, gemm_by_rows, mat, mat_mut, product,
     reads_as_it_lies, with_packed,
 };
 use crate::kernel::scratch::with_scratch;
@@ -87,7 +87,7 @@ impl<'t> Var<'t> {
             Terms { b: b.map(|b| tape.params().view(b)), residual: residual.map(Var::values) };
         let kernel = tape.params().kernel(w, 0, precision)?;
         let factors = (Left::active(matrix(&self.value, rows, i), act), &kernel);
-        let out = tape.grad_id();
+        let out = tape.grad_id_as(y.dtype());
         let mut x = self.factor(out.is_some(), precision, act == Activation::Identity);
         forward(factors, (Output::of(&mut y), x.copy()), [rows, i, o], terms);
 
@@ -96,11 +96,12 @@ impl<'t> Var<'t> {
         tape.record(out, move |backward, dy| {
             let w_t = mat(backward.params.view(&w), i, o).transpose();
             let w_t = Right::new(w_t, precision);
-            backward_input(backward, &x, act, &w_t, dy.as_f32(), [rows, i, o]);
-            let (x, dy_ro) = (x.mat(rows, i), mat(dy.as_f32(), rows, o));
-            add_outer(backward.param_grad(&w), Left::active(x, act), Right::new(dy_ro, precision));
+            let dy_ro = matrix(&dy, rows, o);
+            backward_input(backward, &x, act, &w_t, dy_ro, [rows, i, o]);
+            let x = Left::active(x.mat(rows, i), act);
+            add_outer(backward.param_grad(&w), x, Right::new(dy_ro, precision));
             if let Some(b) = b {
-                add_column_sums(backward.param_grad(&b), dy.as_f32());
+                add_column_sums(backward.param_grad(&b), &dy);
             }
             backward.give(residual, dy);
         });
@@ -128,7 +129,7 @@ impl<'a> Terms<'a> {
 
 /// y = x W, as the layer computes it, both as they are stored.
 pub(crate) fn linear_forward(y: &mut Buffer, x: &Buffer, w: &Right<'_>) {
-    let (i, o) = (w.values().nrows(), w.values().ncols());
+    let [i, o] = w.extents();
     let rows = x.len() / i;
     let x = Left::from(matrix(x, rows, i));
     let terms = Terms { b: None, residual: None };
@@ -167,31 +168,35 @@ fn backward_input(
     x: &Saved,
     act: Activation,
     w_t: &Right<'_>,
-    dy: &[f32],
+    dy: Values<'_>,
     [rows, i, o]: [usize; 3],
 ) {
-    backward.contribute(x.grad, rows * i, |dx, write| {
+    backward.contribute_product(x.grad, rows * i, |dx, write| {
+        let dy = Left::from(dy);
         if act == Activation::Identity && rows <= ROW_BLOCK {
-            let dy = mat(dy, rows, o).into();
-            return gemm_by_rows(mat_mut(dx, rows, i), write.into(), dy, *w_t);
+            let compute = |dx: &mut _| {
+                gemm_by_rows(mat_mut(dx, rows, i), write.into(), dy, *w_t);
+            };
+            return dx.write(compute);
         }
         with_packed(w_t, |w_t| {
             let (x, len) = (x.mat(rows, i), block_len(rows, w_t));
-            let blocks = dx.par_chunks_mut(len * i).zip(dy.par_chunks(len * o));
-            blocks.enumerate().for_each(|(block, (dx, dy))| {
-                let rows = dx.len() / i;
-                let dy = mat(dy, rows, o).into();
+            dx.chunks(len * i).into_par_iter().enumerate().for_each(|(block, dx)| {
+                let (first, rows) = (block * len, dx.len() / i);
+                let dy = dy.part([first, rows], [0, o]);
                 let finish = match act {
                     Activation::Identity => Finish::None,
-                    act => Finish::Slope { act, at: x.part([block * len, rows], [0, i]) },
+                    act => Finish::Slope { act, at: x.part([first, rows], [0, i]) },
                 };
-                if write == Write::Replace || act == Activation::Identity {
-                    return product(mat_mut(dx, rows, i), write.into(), dy, w_t, finish);
-                }
-                // The slope is the product's alone.
-                with_scratch(dx.len(), |du| {
-                    product(mat_mut(du, rows, i), Start::Zero, dy, w_t, finish);
-                    add_slice(dx, du);
+                dx.write(|dx| {
+                    if write == Write::Replace || act == Activation::Identity {
+                        return product(mat_mut(dx, rows, i), write.into(), dy, w_t, finish);
+                    }
+                    // The slope is the product's alone.
+                    with_scratch(dx.len(), |du| {
+                        product(mat_mut(du, rows, i), Start::Zero, dy, w_t, finish);
+                        add_slice(dx, du);
+                    });
                 });
             });
         });

@@ -56,6 +56,20 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// The first `count` elements, and the others.
+    pub(super) fn split_at(self, count: usize) -> (Output<'a>, Output<'a>) {
+        match self {
+            Output::F32(values) => {
+                let (first, rest) = values.split_at_mut(count);
+                (Output::F32(first), Output::F32(rest))
+            }
+            Output::Bf16(values) => {
+                let (first, rest) = values.split_at_mut(count);
+                (Output::Bf16(first), Output::Bf16(rest))
+            }
+        }
+    }
+
     /// Pieces of `len` elements, and what is left.
     pub(super) fn chunks(self, len: usize) -> Vec<Output<'a>> {
         match self {

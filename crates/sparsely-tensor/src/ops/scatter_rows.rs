@@ -40,7 +40,7 @@ impl<'t> Var<'t> {
             }
             None => Write::Replace,
         };
-        combine(groups, self.values(), Some(gates.values()), y.as_f32_mut(), d, write);
+        combine(groups, self.floats(), Some(gates.values()), y.as_f32_mut(), d, write);
 
         let out = match residual {
             Some(residual) => tape.grad_id_if(&[self, gates, residual]),

@@ -99,7 +99,7 @@ impl<'t> Var<'t> {
         let (x, p) = (self.grad, *p);
         tape.record(out, move |backward, dy| {
             debug_assert_eq!(dy.len(), b * l * d);
-            add_column_sums(backward.param_grad(&p), dy.as_f32());
+            add_column_sums(backward.param_grad(&p), &dy);
             backward.give(x, dy);
         });
         Ok(tape.var(self.shape, y, out))
@@ -173,7 +173,7 @@ impl<'t> Var<'t> {
         let x = self.grad;
         tape.record(out, move |backward, dy| {
             let mut dx = backward.pool.zeros(l * d);
-            add_column_sums(dx.as_f32_mut(), dy.as_f32());
+            add_column_sums(dx.as_f32_mut(), &dy);
             backward.give(x, dx);
         });
         Ok(tape.var(Shape::from([batch, l, d]), y, out))

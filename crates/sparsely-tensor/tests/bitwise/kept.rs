@@ -166,6 +166,41 @@ fn what_only_products_read_is_stored_rounded() {
     }
 }
 
+/// A product gives such a value its gradient rounded, as the step before it reads it; what others give is added in f32,
+/// whoever comes first.
+#[test]
+fn gradients_of_rounded_values_add_up() {
+    let floats = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).map(f64::from);
+    for rows in [6, 300, 2100] {
+        let model = model(rows);
+        let (w, v) = (model.named("w"), model.named("back"));
+        let sum_of_two = |rounds: bool, turns: bool| {
+            gradients(&model, false, |x| {
+                let z = match rounds {
+                    true => x.linear_rounded(Activation::Identity, &w, None)?,
+                    false => x.linear(Activation::Identity, &w, None, None)?.round_bf16(),
+                };
+                let product = || z.linear(Activation::Gelu, &v, None, None);
+                let other =
+                    || z.activation(Activation::Tanh).linear(Activation::Identity, &v, None, None);
+                // The last reader's gradient comes first.
+                let (first, last) =
+                    if turns { (other()?, product()?) } else { (product()?, other()?) };
+                first.add(&last)
+            })
+        };
+        for turns in [false, true] {
+            let [own, want] = [true, false].map(|rounds| floats(sum_of_two(rounds, turns)));
+            let (mut error, mut size) = (0.0, 0.0);
+            for (own, want) in own.zip(want) {
+                error += (own - want).powi(2);
+                size += want.powi(2);
+            }
+            assert!(size > 0.0 && error.sqrt() < size.sqrt() / 256.0, "{rows} rows, {turns}");
+        }
+    }
+}
+
 /// The way back has factors and slopes at the rounded values either way, so it has the same bits.
 #[test]
 fn gradients_do_not_depend_on_who_rounds() {

@@ -51,6 +51,12 @@ impl<'a> Values<'a> {
         each!(self, m => m.submatrix(row, col, rows, cols))
     }
 
+    /// The columns before `cut`, and the others.
+    pub(crate) fn split_at_col(self, cut: usize) -> (Values<'a>, Values<'a>) {
+        let rows = [0, self.nrows()];
+        (self.part(rows, [0, cut]), self.part(rows, [cut, self.ncols() - cut]))
+    }
+
     /// Whether the elements of a row are neighbours.
     #[cfg(target_arch = "x86_64")]
     pub(in crate::kernel) fn is_row_major(&self) -> bool {

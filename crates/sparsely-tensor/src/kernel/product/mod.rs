@@ -61,7 +61,7 @@ impl<'a> Strided<'a> {
             Values::Bf16(m) => (Source::Bf16(m.as_ptr()), m.row_stride(), m.col_stride()),
         };
         let works = rows >= 0 && cols >= 0 && (rows == 1 || cols == 1);
-        works.then(|| Strided {
+        works.then_some(Strided {
             data,
             rows: rows as usize,
             cols: cols as usize,
