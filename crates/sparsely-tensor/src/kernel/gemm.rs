@@ -11,6 +11,8 @@ mod packing;
 mod portable;
 
 pub(crate) use ends::{Dots, Finish, Scatter, Start};
+#[cfg(target_arch = "x86_64")]
+pub(in crate::kernel) use factors::Panels;
 pub(crate) use factors::{Left, Right, Values};
 pub(crate) use packing::{pack, packed_len, with_all_packed, with_packed};
 
@@ -35,7 +37,9 @@ pub(crate) type MatMut<'a> = faer::MatMut<'a, f32>;
 /// Rows of a piece, where there are enough of them.
 pub(crate) const ROW_BLOCK: usize = 256;
 /// Columns of a piece, where there are few rows.
-const COL_BLOCK: usize = 96;
+const COL_BLOCK: usize = factors::Panels::COLUMNS;
+/// Pieces of a thread that the columns of a packed factor are cut into at most, where there are few rows.
+const PIECES: usize = 2;
 /// The same where the right factor is read as it lies: whole pages of a row.
 const WIDE_BLOCK: usize = 1024;
 /// Rows that a partial sum of a weight gradient runs over, or three quarters of them.
@@ -123,9 +127,11 @@ pub(crate) fn product(
 /// If panels are not those of the factor.
 #[cfg(target_arch = "x86_64")]
 fn check_panels(right: &Right<'_>) {
-    let len = right.panels().map(<[f32]>::len);
-    let own = || packed_len(right.precision(), right.extents()).unwrap_or(0);
-    assert!(len.is_none_or(|len| len == own()), "panels of the right factor");
+    let Some(panels) = right.panels() else { return };
+    let [k, n] = right.extents();
+    let len = packed_len(right.precision(), [k, panels.total]).unwrap_or(0);
+    let fits = panels.all.len() == len && panels.first + n <= panels.total;
+    assert!(fits, "panels of the right factor");
 }
 
 /// There are none.
@@ -180,24 +186,39 @@ pub(crate) fn product_scatter(
     portable_scatter(dst, (left, right), scatter, dots);
 }
 
-/// [`product`] on all threads, cut into blocks of rows (or of columns, where rows are few).
+/// [`product`] on all threads, cut into blocks of rows, or of columns where rows are few: then each thread reads a
+/// part of the right factor.
 pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>) {
     let (m, n) = (dst.nrows(), dst.ncols());
-    let columns = if reads_as_it_lies(m, &b) { WIDE_BLOCK } else { COL_BLOCK };
     if m > ROW_BLOCK {
         let cut = half(m, ROW_BLOCK);
         let ((d0, d1), (l0, l1)) = (dst.split_at_row_mut(cut), left.split_at_row(cut));
         let (s0, s1) = start.split_at_row(cut);
         rayon::join(|| gemm_by_rows(d0, s0, l0, b), || gemm_by_rows(d1, s1, l1, b));
-    } else if n > columns && m < ROW_BLOCK {
-        let cut = half(n, columns);
-        let (d0, d1) = dst.split_at_col_mut(cut);
-        let (b0, b1) = (b.subcols(0, cut), b.subcols(cut, n - cut));
-        let (s0, s1) = start.split_at_col(cut);
-        rayon::join(|| gemm_by_rows(d0, s0, left, b0), || gemm_by_rows(d1, s1, left, b1));
-    } else {
+    } else if m == ROW_BLOCK {
         product(dst, start, left, &b, Finish::None);
+    } else if reads_as_it_lies(m, &b) {
+        by_columns(dst, start, left, b, WIDE_BLOCK);
+    } else if b.is_packed() {
+        // Each piece packs the left factor.
+        let share = n / (PIECES * rayon::current_num_threads()) / COL_BLOCK;
+        by_columns(dst, start, left, b, share.max(1) * COL_BLOCK);
+    } else {
+        by_columns(dst, start, left, b, COL_BLOCK);
     }
+}
+
+/// [`product`] on all threads, cut into pieces of some multiple of `columns`, or a whole one and what is left.
+fn by_columns(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>, columns: usize) {
+    let n = dst.ncols();
+    if n < 2 * columns {
+        return product(dst, start, left, &b, Finish::None);
+    }
+    let cut = n / columns / 2 * columns;
+    let (d0, d1) = dst.split_at_col_mut(cut);
+    let (b0, b1) = (b.subcols(0, cut), b.subcols(cut, n - cut));
+    let (s0, s1) = start.split_at_col(cut);
+    rayon::join(|| by_columns(d0, s0, left, b0, columns), || by_columns(d1, s1, left, b1, columns));
 }
 
 /// Whether the product of `m` rows reads its right factor once, where it lies, on all threads.

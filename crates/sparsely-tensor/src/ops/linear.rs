@@ -3,7 +3,7 @@
 use super::column_sum::add_column_sums;
 use super::saved::{Output, Saved, matrix, parts};
 use crate::buffer::Buffer;
-use crate::kernel::elementwise::{Activation, add_slice, narrow};
+use crate::kernel::elementwise::{Activation, activate, add_slice, narrow};
 use crate::kernel::gemm::{
     Finish, Left, ROW_BLOCK, Right, Start, Values, add_outer, gemm_by_rows, mat, mat_mut, product,
     reads_as_it_lies, with_packed,
@@ -153,14 +153,34 @@ fn forward(
             y.write(|y| product(mat_mut(y, rows, o), start, x, w, Finish::None));
         });
     };
-    if w.is_packed() {
-        by_blocks(y, copy, w, row_block(rows));
-    } else if reads_as_it_lies(rows, w) || x.act == Activation::Identity && rows <= ROW_BLOCK {
+    if rows <= ROW_BLOCK && (x.act == Activation::Identity || w.is_packed())
+        || reads_as_it_lies(rows, w)
+    {
         narrow(copy.0, copy.1);
-        y.write(|y| gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), x, *w));
+        y.write(|y| {
+            with_active(x, |x| gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), x, *w));
+        });
+    } else if w.is_packed() {
+        by_blocks(y, copy, w, row_block(rows));
     } else {
         with_packed(w, |w| by_blocks(y, copy, w, block_len(rows, w)));
     }
+}
+
+/// Calls `f` with act(x), all rows of it: computed once, on all threads, if there is an activation.
+fn with_active(x: Left<'_>, f: impl FnOnce(Left<'_>)) {
+    if x.act == Activation::Identity {
+        return f(x);
+    }
+    let (rows, width) = (x.values.nrows(), x.values.ncols());
+    with_scratch(rows * width, |u| {
+        u.par_chunks_mut(TILE_ROWS * width).enumerate().for_each(|(block, u)| {
+            for (r, u) in u.chunks_mut(width).enumerate() {
+                x.values.with_row(block * TILE_ROWS + r, |x_row| activate(x.act, x_row, u));
+            }
+        });
+        f(mat(u, rows, width).into());
+    });
 }
 
 fn backward_input(

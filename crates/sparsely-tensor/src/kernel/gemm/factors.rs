@@ -1,6 +1,8 @@
 //! What is multiplied: matrices, or those of their rows and columns that are named.
 
 use super::MatRef;
+use crate::kernel::elementwise::widen;
+use crate::kernel::scratch::with_scratch;
 use crate::precision::{Bf16, Stored};
 use crate::{Activation, Precision};
 
@@ -49,6 +51,17 @@ impl<'a> Values<'a> {
     /// Some rows and columns: each a first one and a number.
     pub(crate) fn part(self, [row, rows]: [usize; 2], [col, cols]: [usize; 2]) -> Values<'a> {
         each!(self, m => m.submatrix(row, col, rows, cols))
+    }
+
+    /// Calls `f` with row `i` of a row-major matrix in f32: where it lies, or in a thread's scratch.
+    pub(crate) fn with_row<R>(self, i: usize, f: impl FnOnce(&[f32]) -> R) -> R {
+        match self {
+            Values::F32(m) => f(m.row(i).try_as_row_major().expect("neighbours").as_slice()),
+            Values::Bf16(m) => with_scratch(m.ncols(), |wide| {
+                widen(m.row(i).try_as_row_major().expect("neighbours").as_slice(), wide);
+                f(wide)
+            }),
+        }
     }
 
     /// The columns before `cut`, and the others.
@@ -181,8 +194,37 @@ pub(crate) struct Right<'a> {
     /// Which rows.
     rows: Option<&'a [u32]>,
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    panels: Option<&'a [f32]>,
+    panels: Option<Panels<'a>>,
     precision: Precision,
+}
+
+/// Some columns of a packed right factor.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Panels<'a> {
+    /// Those of all columns.
+    pub(in crate::kernel) all: &'a [f32],
+    /// The first column of those that are meant.
+    pub(in crate::kernel) first: usize,
+    /// How many columns were packed.
+    pub(in crate::kernel) total: usize,
+}
+
+impl<'a> Panels<'a> {
+    /// Columns that are whole panels of every kernel, wherever as many follow.
+    pub(super) const COLUMNS: usize = 96;
+
+    /// Some of the columns, if panels begin and end with them.
+    fn part(self, first: usize, count: usize) -> Option<Panels<'a>> {
+        let is_border = |column: usize| {
+            let is_between = column.is_multiple_of(Self::COLUMNS);
+            column == 0
+                || column == self.total
+                || is_between && column + Self::COLUMNS <= self.total
+        };
+        let first = self.first + first;
+        (is_border(first) && is_border(first + count)).then_some(Panels { first, ..self })
+    }
 }
 
 impl<'a> Right<'a> {
@@ -225,7 +267,8 @@ impl<'a> Right<'a> {
 
     /// With what [`pack`] made of it for the same precision.
     pub(crate) fn with_panels(self, panels: Option<&'a [f32]>) -> Right<'a> {
-        Right { panels, ..self }
+        let total = self.values.ncols();
+        Right { panels: panels.map(|all| Panels { all, first: 0, total }), ..self }
     }
 
     /// Whether products need not pack it.
@@ -248,14 +291,15 @@ impl<'a> Right<'a> {
         self.precision
     }
 
-    /// Some of the columns, as they lie.
+    /// Some of the columns: packed if they are and panels begin and end with them, otherwise as they lie.
     pub(crate) fn subcols(&self, first: usize, count: usize) -> Right<'a> {
         let values = self.values.part([0, self.values.nrows()], [first, count]);
-        Right { values, panels: None, ..*self }
+        let panels = self.panels.and_then(|panels| panels.part(first, count));
+        Right { values, panels, ..*self }
     }
 
     #[cfg(target_arch = "x86_64")]
-    pub(in crate::kernel) fn panels(&self) -> Option<&'a [f32]> {
+    pub(in crate::kernel) fn panels(&self) -> Option<Panels<'a>> {
         self.panels
     }
 }

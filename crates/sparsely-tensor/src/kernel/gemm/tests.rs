@@ -117,6 +117,51 @@ fn row_blocks_and_strands_cover_the_product() {
     }
 }
 
+/// Columns of a packed factor are read from its panels where those begin and end with them, and have their bits
+/// anyway, on any number of threads.
+#[test]
+fn columns_of_a_packed_factor_have_their_bits() {
+    for (precision, (m, k)) in BOTH.iter().flat_map(|p| [(7, 40), (50, 600)].map(|s| (*p, s))) {
+        for n in [95, 96, 191, 192, 200, 208, 255, 256, 300, 384, 400] {
+            let (a, b) = (random(m * k, 3), random(k * n, 4));
+            let right = Right::new(mat(&b, k, n), precision);
+            let left = || Left::from(mat(&a, m, k));
+            let mut whole = vec![0.0; m * n];
+            with_packed(&right, |right| {
+                product(mat_mut(&mut whole, m, n), Start::Zero, left(), right, Finish::None);
+                for threads in [1, 2, 3] {
+                    let mut cut = vec![0.0; m * n];
+                    let pool =
+                        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    pool.install(|| {
+                        gemm_by_rows(mat_mut(&mut cut, m, n), Start::Zero, left(), *right);
+                    });
+                    assert!(cut == whole, "{precision:?} {m}×{k}×{n}, {threads} threads");
+                }
+                for first in [0, 48, 96, 100, 192, n - n.min(96)] {
+                    for count in [1, 48, 96, n.saturating_sub(first)] {
+                        if first + count > n || count == 0 {
+                            continue;
+                        }
+                        let mut part = vec![0.0; m * count];
+                        let right = right.subcols(first, count);
+                        let dst = mat_mut(&mut part, m, count);
+                        product(dst, Start::Zero, left(), &right, Finish::None);
+                        let own = whole.chunks(n).flat_map(|row| &row[first..first + count]);
+                        assert!(part.iter().eq(own), "{precision:?} {m}×{k}×{n} {first} {count}");
+                    }
+                }
+                // Whole panels are not packed again, where there is a kernel that packs.
+                if n >= 192 {
+                    for columns in [right.subcols(0, 96), right.subcols(96, n - 96)] {
+                        assert_eq!(columns.is_packed(), right.is_packed(), "{n}");
+                    }
+                }
+            });
+        }
+    }
+}
+
 /// What a test asks of an implementation.
 struct Asked<'a> {
     start: Start<'a>,

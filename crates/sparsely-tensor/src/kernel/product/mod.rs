@@ -19,7 +19,7 @@ pub(super) use entries::all_entries;
 pub(super) use entries::entries;
 
 use super::elementwise::scale_by_slope;
-use super::gemm::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start, Values};
+use super::gemm::{Dots, Finish, Left, MatMut, MatRef, Panels, Right, Scatter, Start, Values};
 use super::isa::Fused;
 use super::register::Register;
 use super::scratch::with_scratch;
@@ -109,7 +109,7 @@ pub(super) struct Product<'a> {
     left_rows: Option<&'a [u32]>,
     act: Activation,
     right: Strided<'a>,
-    panels: Option<&'a [f32]>,
+    panels: Option<Panels<'a>>,
     start: Start<'a>,
     finish: Finish<'a>,
     scatter: Option<(Scatter<'a>, Option<DotLanes<'a>>)>,
@@ -265,9 +265,11 @@ impl<'a> Product<'a> {
     /// As [`Product::compute`]; the scratch has the lengths that it takes.
     #[inline(always)]
     unsafe fn run_on<K: Kernel>(&self, tiles: &mut [f32], panels: &mut [f32]) {
-        let n_padded = self.n.next_multiple_of(K::Register::LANES);
+        let (first, total) = self.panels.map_or((0, self.n), |panels| (panels.first, panels.total));
+        let padded = total.next_multiple_of(K::Register::LANES);
         // SAFETY: all indices stay within the factors (names by contract): k0 + len ≤ k, i + rows ≤ m, and
-        // j + width ≤ n (columns beyond n are zeros of the panel and not stored).
+        // j + width ≤ n (columns beyond n are zeros of the panel and not stored). Packed columns that are not all begin
+        // and end with panels.
         unsafe {
             K::begin();
             let mut pending = K::Pending::default();
@@ -281,10 +283,11 @@ impl<'a> Product<'a> {
                     let left = self.left_block::<K>([i0, rows], inner, tiles);
                     let mut j0 = 0;
                     while j0 < self.n {
-                        let end = strip_end::<K>(j0, self.n);
+                        let end = strip_end::<K>(first + j0, total) - first;
                         let strip = match self.panels {
-                            Some(packed) => {
-                                packed.as_ptr().add(k0 / K::DEPTH * n_padded + j0 * inner.lanes)
+                            Some(Panels { all, .. }) => {
+                                let before = k0 / K::DEPTH * padded + (first + j0) * inner.lanes;
+                                all.as_ptr().add(before)
                             }
                             None if self.packs_all_panels() => {
                                 panels.as_ptr().add(j0 * inner.lanes)
@@ -296,8 +299,8 @@ impl<'a> Product<'a> {
                             }
                         };
                         let mut j = j0;
-                        while j < end {
-                            let width = K::panel_width(self.n - j);
+                        while j < end.min(self.n) {
+                            let width = K::panel_width(total - first - j);
                             let panel = strip.add((j - j0) * inner.lanes);
                             let tiles = ([i0, rows], [j, width]);
                             self.panel_tiles::<K>((left, panel), tiles, inner, &mut pending);
