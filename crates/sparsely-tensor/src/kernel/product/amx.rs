@@ -217,25 +217,34 @@ struct Unfinished {
 
 /// Sums of some registers of rows by some of columns, over the whole inner dimension, to `to`.
 ///
-/// A step loads 16 lanes of each row of the left factor and 16 rows of the panel.
+/// A step multiplies 16 lanes of each row of the left factor by 16 rows of the panel, and loads those of the next, the
+/// last register of a factor behind the last product but one: where another thread has the core's other half, the
+/// registers are not renamed and loads wait for products.
 macro_rules! tiles {
-    ($name:ident, $width:literal, [$($load:literal)*], [$($multiply:literal)*], [$($store:literal)*]) => {
+    (
+        $name:ident, $width:literal,
+        first [$($first:literal)*], step [$($step:literal)*], last [$($last:literal)*], store [$($store:literal)*]
+    ) => {
         #[inline(always)]
         unsafe fn $name(tile: &Tile, to: *mut f32, stride: usize) {
             // SAFETY: the caller's contract; all tile registers are told as overwritten.
             unsafe {
                 asm!(
                     "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                    // Not all forms store rows below the first sixteen: "# {below}" alone names the operand.
-                    "# {below}",
+                    // Not all forms read or store rows below the first sixteen: the comment names the operands.
+                    "# {low} {below}",
+                    $($first,)*
+                    "dec {steps}",
+                    "jz 3f",
                     "2:",
-                    $($load,)*
-                    $($multiply,)*
                     "add {a}, 64",
                     "add {low}, 64",
                     "add {b}, {step}",
+                    $($step,)*
                     "dec {steps}",
                     "jnz 2b",
+                    "3:",
+                    $($last,)*
                     $($store,)*
                     a = inout(reg) tile.a => _,
                     low = inout(reg) tile.a.wrapping_add(SIDE * tile.a_rows) => _,
@@ -257,21 +266,30 @@ macro_rules! tiles {
 }
 
 tiles!(
-    two_by_two,
-    2,
-    [
-        "tileloadd tmm6, [{b} + {b_stride}*1]"
+    two_by_two, 2,
+    first [
         "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
         "tileloadd tmm7, [{b} + {b_stride}*1 + 64]"
         "tileloadd tmm5, [{low} + {a_stride}*1]"
     ],
-    [
+    step [
+        "tdpbf16ps tmm0, tmm4, tmm6"
+        "tdpbf16ps tmm1, tmm4, tmm7"
+        "tdpbf16ps tmm2, tmm5, tmm6"
+        "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
+        "tdpbf16ps tmm3, tmm5, tmm7"
+        "tileloadd tmm7, [{b} + {b_stride}*1 + 64]"
+        "tileloadd tmm5, [{low} + {a_stride}*1]"
+    ],
+    last [
         "tdpbf16ps tmm0, tmm4, tmm6"
         "tdpbf16ps tmm1, tmm4, tmm7"
         "tdpbf16ps tmm2, tmm5, tmm6"
         "tdpbf16ps tmm3, tmm5, tmm7"
     ],
-    [
+    store [
         "tilestored [{to} + {stride}*1], tmm0"
         "tilestored [{to} + {stride}*1 + 64], tmm1"
         "tilestored [{below} + {stride}*1], tmm2"
@@ -279,46 +297,62 @@ tiles!(
     ]
 );
 tiles!(
-    one_by_two,
-    2,
-    [
-        "tileloadd tmm6, [{b} + {b_stride}*1]"
+    one_by_two, 2,
+    first [
         "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
         "tileloadd tmm7, [{b} + {b_stride}*1 + 64]"
     ],
-    [
+    step [
+        "tdpbf16ps tmm0, tmm4, tmm6"
+        "tdpbf16ps tmm1, tmm4, tmm7"
+        "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
+        "tileloadd tmm7, [{b} + {b_stride}*1 + 64]"
+    ],
+    last [
         "tdpbf16ps tmm0, tmm4, tmm6"
         "tdpbf16ps tmm1, tmm4, tmm7"
     ],
-    [
+    store [
         "tilestored [{to} + {stride}*1], tmm0"
         "tilestored [{to} + {stride}*1 + 64], tmm1"
     ]
 );
 tiles!(
-    two_by_one,
-    1,
-    [
-        "tileloadd tmm6, [{b} + {b_stride}*1]"
+    two_by_one, 1,
+    first [
         "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
         "tileloadd tmm5, [{low} + {a_stride}*1]"
     ],
-    [
+    step [
+        "tdpbf16ps tmm0, tmm4, tmm6"
+        "tdpbf16ps tmm2, tmm5, tmm6"
+        "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
+        "tileloadd tmm5, [{low} + {a_stride}*1]"
+    ],
+    last [
         "tdpbf16ps tmm0, tmm4, tmm6"
         "tdpbf16ps tmm2, tmm5, tmm6"
     ],
-    [
+    store [
         "tilestored [{to} + {stride}*1], tmm0"
         "tilestored [{below} + {stride}*1], tmm2"
     ]
 );
 tiles!(
-    one_by_one,
-    1,
-    [
-        "tileloadd tmm6, [{b} + {b_stride}*1]"
+    one_by_one, 1,
+    first [
         "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
     ],
-    ["tdpbf16ps tmm0, tmm4, tmm6"],
-    ["tilestored [{to} + {stride}*1], tmm0"]
+    step [
+        "tdpbf16ps tmm0, tmm4, tmm6"
+        "tileloadd tmm4, [{a} + {a_stride}*1]"
+        "tileloadd tmm6, [{b} + {b_stride}*1]"
+    ],
+    last ["tdpbf16ps tmm0, tmm4, tmm6"],
+    store ["tilestored [{to} + {stride}*1], tmm0"]
 );

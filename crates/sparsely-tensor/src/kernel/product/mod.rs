@@ -26,8 +26,8 @@ use super::scratch::with_scratch;
 use crate::Activation;
 use kernel::Kernel;
 use pack::{
-    ACTIVE, LeftRows, STRIP, Source, pack_columns, pack_rows, pack_strip, pack_turned_rows,
-    strip_end,
+    ACTIVE, LeftRows, STRIP, Source, fetch_near, pack_columns, pack_rows, pack_strip,
+    pack_turned_rows, strip_end,
 };
 use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 
@@ -303,8 +303,12 @@ impl<'a> Product<'a> {
                             let width = K::panel_width(total - first - j);
                             let panel = strip.add((j - j0) * inner.lanes);
                             let tiles = ([i0, rows], [j, width]);
-                            self.panel_tiles::<K>((left, panel), tiles, inner, &mut pending);
                             j += width;
+                            // Weights that are read once come from memory.
+                            let is_next = self.panels.is_some() && j < self.n;
+                            let next = is_next.then(|| panel.add(width * inner.lanes));
+                            let factors = (left, panel, next);
+                            self.panel_tiles::<K>(factors, tiles, inner, &mut pending);
                         }
                         j0 = end;
                     }
@@ -315,19 +319,23 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// The tiles of one panel, and what is done to them at the end.
+    /// The tiles of one panel, and what is done to them at the end. The next one is fetched meanwhile.
     #[inline(always)]
     unsafe fn panel_tiles<K: Kernel>(
         &self,
-        (left, panel): (LeftBlock, *const f32),
+        (left, panel, next): (LeftBlock, *const f32, Option<*const f32>),
         ([i0, rows], [j, width]): ([usize; 2], [usize; 2]),
         inner: Inner,
         pending: &mut K::Pending,
     ) {
         let columns = width.min(self.n - j);
         let (bias, residual, residual_stride, adds) = self.start_at(i0, j, inner);
+        let share = (inner.lanes * width).div_ceil(rows);
         for i in (0..rows).step_by(K::TILE_ROWS) {
             let height = K::TILE_ROWS.min(rows - i);
+            if let Some(next) = next {
+                fetch_near(next.wrapping_add(i * share), share * K::TILE_ROWS);
+            }
             // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.
             unsafe {
                 let scatter = self.scatter_at(i0 + i, j);

@@ -7,7 +7,7 @@ use crate::kernel::elementwise::activate_row;
 use crate::kernel::isa::Fused;
 use crate::kernel::register::Register;
 use crate::precision::{Bf16, Stored};
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// Panels that are packed side by side: a row of them is enough to be fetched ahead of its use.
 pub(super) const STRIP: usize = 4;
@@ -246,6 +246,15 @@ fn fetch<S>(data: *const S, len: usize) {
     for line in (0..len * size_of::<S>()).step_by(64) {
         // SAFETY: fetching touches nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(data.cast::<u8>().wrapping_add(line).cast()) };
+    }
+}
+
+/// Fetches `len` elements into the second-level cache.
+#[inline(always)]
+pub(super) fn fetch_near(data: *const f32, len: usize) {
+    for line in (0..len).step_by(16) {
+        // SAFETY: fetching touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(data.wrapping_add(line).cast()) };
     }
 }
 
