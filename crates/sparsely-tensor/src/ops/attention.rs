@@ -12,6 +12,7 @@ use crate::kernel::{math, reduce};
 use crate::tape::{Var, Write};
 use crate::{DType, Error, Precision, Result, Shape};
 use rayon::prelude::*;
+use std::iter::repeat_n;
 
 impl<'t> Var<'t> {
     /// softmax(q kᵀ / √A) v for each head: `[B, L, 3·H·A]`, the last axis `[q | k | v]`, each
@@ -32,7 +33,8 @@ impl<'t> Var<'t> {
         let mut qkv = self.factor(out.is_some(), precision, true);
         let images = Output::of(&mut y).chunks(l * d).into_par_iter().enumerate();
         let values = matrix(&self.value, b * l, width);
-        images.zip(parts(qkv.copy(), l * width, b)).for_each(|((image, y), (from, to))| {
+        let copies = parts(qkv.copy(), repeat_n(l * width, b));
+        images.zip(copies).for_each(|((image, y), (from, to))| {
             narrow(from, to);
             let qkv = Qkv::of(values.part([image * l, l], [0, width]), precision);
             y.write(|y| forward_heads(mat_mut(y, l, d), qkv, heads));

@@ -5,9 +5,9 @@
 //! are (group × block of rows), larger blocks first. How rows are cut may depend on the threads, since a
 //! row's bits do not depend on the cut.
 
+use super::blocks::{most_rows, row_blocks};
 use super::column_sum::add_rows;
-use super::linear::{TILE_ROWS, row_block};
-use super::saved::{Output, Saved, matrix, with_values};
+use super::saved::{Output, Saved, matrix, take_first, with_values};
 use crate::buffer::Buffer;
 use crate::kernel::count::add_macs;
 use crate::kernel::elementwise::{
@@ -135,11 +135,9 @@ impl RowGroups {
         (0..self.num_groups())
             .flat_map(|group| {
                 let Range { start, end } = self.group(group);
-                let pieces = (end - start).div_ceil(most).max(1);
-                let len = (end - start).div_ceil(pieces).next_multiple_of(TILE_ROWS).min(most);
-                (start..end)
-                    .step_by(len.max(1))
-                    .map(move |first| Block { group, entries: first..(first + len).min(end) })
+                let pieces = (end - start).div_ceil(most);
+                row_blocks(end - start, pieces)
+                    .map(move |own| Block { group, entries: start + own.start..start + own.end })
             })
             .collect()
     }
@@ -162,25 +160,18 @@ fn running_sum(counts: impl Iterator<Item = usize>) -> Vec<usize> {
 /// Cuts `values` (rows of `width`, one an entry) at the borders of the blocks; what is empty stays so.
 fn cut<T>(blocks: Vec<Block>, mut values: &mut [T], width: usize) -> Vec<(Block, &mut [T])> {
     let width = if values.is_empty() { 0 } else { width };
-    cut_by(blocks, |rows| {
-        let (part, rest) = std::mem::take(&mut values).split_at_mut(rows * width);
-        values = rest;
-        part
-    })
+    with_parts(blocks, |rows| take_first(&mut values, rows * width))
 }
 
 /// [`cut`], of an output as it is stored.
 fn cut_output(blocks: Vec<Block>, output: Output<'_>, width: usize) -> Vec<(Block, Output<'_>)> {
-    let mut rest = Some(output);
-    cut_by(blocks, |rows| {
-        let (part, more) = rest.take().expect("what is left").split_at(rows * width);
-        rest = Some(more);
-        part
-    })
+    let parts = output.cut(blocks.iter().map(|block| block.entries.len() * width));
+    let mut parts = parts.into_iter();
+    with_parts(blocks, |_| parts.next().expect("one a block"))
 }
 
 /// Blocks with what `next` gives for as many rows, in the order of the entries.
-fn cut_by<T>(blocks: Vec<Block>, mut next: impl FnMut(usize) -> T) -> Vec<(Block, T)> {
+fn with_parts<T>(blocks: Vec<Block>, mut next: impl FnMut(usize) -> T) -> Vec<(Block, T)> {
     let part = |block: Block| {
         let part = next(block.entries.len());
         (block, part)
@@ -392,14 +383,14 @@ fn transposed<'w>(
 /// Most entries of a block: few where there are few and packing is not done block by block.
 fn block_len(groups: &RowGroups, kernels: &[Option<Right<'_>>]) -> usize {
     if kernels.iter().flatten().all(Right::is_packed) {
-        return row_block(groups.num_entries());
+        return most_rows(groups.num_entries());
     }
     if !kernels.iter().flatten().any(|w| packed_len(w.precision(), w.extents()).is_some()) {
         return ROW_BLOCK;
     }
     // Every thread gets several. A row's bits do not depend on the cut, so it may depend on the threads.
     let share = groups.num_entries() / (2 * rayon::current_num_threads());
-    share.next_multiple_of(TILE_ROWS).clamp(ROW_BLOCK, UNPACKED)
+    share.clamp(ROW_BLOCK, UNPACKED)
 }
 
 /// Calls `f` on all threads for each block of entries with its group's kernel and its part; kernels that many blocks
@@ -555,7 +546,7 @@ mod tests {
             (47, vec![47]),
             (48, vec![48]),
             (49, vec![32, 17]),
-            (97, vec![40, 40, 17]),
+            (97, vec![32, 32, 33]),
         ] {
             let groups = [vec![0; 3], vec![0; len], vec![], vec![0; 5]];
             let groups = RowGroups::new(1, &groups).unwrap();

@@ -1,5 +1,6 @@
 //! The dense layer: activation of its input, product, bias and residual in one pass.
 
+use super::blocks::{num_blocks, row_blocks};
 use super::column_sum::add_column_sums;
 use super::saved::{Output, Saved, matrix, parts};
 use crate::buffer::Buffer;
@@ -15,12 +16,8 @@ use crate::tape::{Backward, Var, Write};
 use crate::{Error, Precision, Result};
 use rayon::prelude::*;
 
-/// Rows that are worth a task of their own.
-const MIN_ROWS: usize = 24;
-/// Blocks of a thread that few rows are cut into at most.
-const PIECES: usize = 2;
-/// Rows that are computed together, or a divisor of them, on AVX-512 and AMX.
-pub(super) const TILE_ROWS: usize = 8;
+/// Rows that are activated by one task.
+const ROWS_OF_A_TASK: usize = 8;
 
 impl<'t> Var<'t> {
     /// y = act(x) W + b + residual: `[…, I]`, W `[I, O]`, b `[O]`, residual `[…, O]` → `[…, O]`.
@@ -142,14 +139,16 @@ fn forward(
     [rows, i, o]: [usize; 3],
     terms: Terms<'_>,
 ) {
-    let by_blocks = |y: Output<'_>, copy: (&[f32], &mut [Bf16]), w: &Right<'_>, len: usize| {
-        let copies = parts(copy, len * i, rows.div_ceil(len));
-        let blocks = y.chunks(len * o).into_par_iter().zip(copies);
-        blocks.enumerate().for_each(|(block, (y, (from, to)))| {
+    let by_blocks = |y: Output<'_>, copy: (&[f32], &mut [Bf16]), w: &Right<'_>| {
+        let blocks: Vec<_> = row_blocks(rows, num_blocks(rows, w.is_packed())).collect();
+        let lens = |width| blocks.iter().map(move |block| block.len() * width);
+        let (ys, copies) = (y.cut(lens(o)), parts(copy, lens(i)));
+        let parts = blocks.into_par_iter().zip(ys).zip(copies);
+        parts.for_each(|((block, y), (from, to))| {
             narrow(from, to);
-            let rows = y.len() / o;
-            let start = terms.start(block * len, rows, o);
-            let x = x.part([block * len, rows], [0, i]);
+            let (first, rows) = (block.start, block.len());
+            let x = x.part([first, rows], [0, i]);
+            let start = terms.start(first, rows, o);
             y.write(|y| product(mat_mut(y, rows, o), start, x, w, Finish::None));
         });
     };
@@ -161,9 +160,9 @@ fn forward(
             with_active(x, |x| gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), x, *w));
         });
     } else if w.is_packed() {
-        by_blocks(y, copy, w, row_block(rows));
+        by_blocks(y, copy, w);
     } else {
-        with_packed(w, |w| by_blocks(y, copy, w, block_len(rows, w)));
+        with_packed(w, |w| by_blocks(y, copy, w));
     }
 }
 
@@ -174,11 +173,8 @@ fn with_active(x: Left<'_>, f: impl FnOnce(Left<'_>)) {
     }
     let (rows, width) = (x.values.nrows(), x.values.ncols());
     with_scratch(rows * width, |u| {
-        u.par_chunks_mut(TILE_ROWS * width).enumerate().for_each(|(block, u)| {
-            for (r, u) in u.chunks_mut(width).enumerate() {
-                x.values.with_row(block * TILE_ROWS + r, |x_row| activate(x.act, x_row, u));
-            }
-        });
+        let all = u.par_chunks_mut(width).enumerate().with_min_len(ROWS_OF_A_TASK);
+        all.for_each(|(r, u)| x.values.with_row(r, |x_row| activate(x.act, x_row, u)));
         f(mat(u, rows, width).into());
     });
 }
@@ -200,9 +196,11 @@ fn backward_input(
             return dx.write(compute);
         }
         with_packed(w_t, |w_t| {
-            let (x, len) = (x.mat(rows, i), block_len(rows, w_t));
-            dx.chunks(len * i).into_par_iter().enumerate().for_each(|(block, dx)| {
-                let (first, rows) = (block * len, dx.len() / i);
+            let x = x.mat(rows, i);
+            let blocks: Vec<_> = row_blocks(rows, num_blocks(rows, w_t.is_packed())).collect();
+            let parts = dx.cut(blocks.iter().map(|block| block.len() * i));
+            blocks.into_par_iter().zip(parts).for_each(|(block, dx)| {
+                let (first, rows) = (block.start, block.len());
                 let dy = dy.part([first, rows], [0, o]);
                 let finish = match act {
                     Activation::Identity => Finish::None,
@@ -221,17 +219,4 @@ fn backward_input(
             });
         });
     });
-}
-
-/// Rows of a block: those of [`row_block`], or as many as can be where each block packs the weights.
-fn block_len(rows: usize, w: &Right<'_>) -> usize {
-    if w.is_packed() { row_block(rows) } else { ROW_BLOCK }
-}
-
-/// Rows of a block where the weights are packed: whole blocks where there are many rows, a few equal ones of
-/// whole tiles where there is an image or two, which more than one thread then computes. A row's bits do not depend
-/// on the cut, so it may depend on the threads: each block reads all weights.
-pub(super) fn row_block(rows: usize) -> usize {
-    let pieces = (rows / MIN_ROWS).clamp(1, PIECES * rayon::current_num_threads());
-    rows.div_ceil(pieces).next_multiple_of(TILE_ROWS).clamp(1, ROW_BLOCK)
 }

@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+mod blocks;
 mod column_sum;
 mod cosine;
 mod cross_entropy;

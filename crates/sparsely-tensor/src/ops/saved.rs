@@ -49,23 +49,14 @@ impl<'a> Output<'a> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Parts of some lengths, one after the other.
+    pub(super) fn cut(self, lens: impl Iterator<Item = usize>) -> Vec<Output<'a>> {
         match self {
-            Output::F32(values) => values.len(),
-            Output::Bf16(values) => values.len(),
-        }
-    }
-
-    /// The first `count` elements, and the others.
-    pub(super) fn split_at(self, count: usize) -> (Output<'a>, Output<'a>) {
-        match self {
-            Output::F32(values) => {
-                let (first, rest) = values.split_at_mut(count);
-                (Output::F32(first), Output::F32(rest))
+            Output::F32(mut rest) => {
+                lens.map(|len| Output::F32(take_first(&mut rest, len))).collect()
             }
-            Output::Bf16(values) => {
-                let (first, rest) = values.split_at_mut(count);
-                (Output::Bf16(first), Output::Bf16(rest))
+            Output::Bf16(mut rest) => {
+                lens.map(|len| Output::Bf16(take_first(&mut rest, len))).collect()
             }
         }
     }
@@ -165,13 +156,20 @@ impl Factor<'_, '_> {
     }
 }
 
-/// Parts of `len` elements of a copy, `count` of them; empty ones of an empty copy.
+/// Parts of a copy, of some lengths, one after the other; empty ones of an empty copy.
 pub(super) fn parts<'a>(
-    (from, to): (&'a [f32], &'a mut [Bf16]),
-    len: usize,
-    count: usize,
+    (mut from, mut to): (&'a [f32], &'a mut [Bf16]),
+    lens: impl Iterator<Item = usize>,
 ) -> Vec<(&'a [f32], &'a mut [Bf16])> {
-    let mut parts: Vec<_> = from.chunks(len).zip(to.chunks_mut(len)).collect();
-    parts.resize_with(count, || (&[], &mut []));
-    parts
+    let part = |len: usize| {
+        let (own, rest) = from.split_at(len.min(from.len()));
+        from = rest;
+        (own, take_first(&mut to, own.len()))
+    };
+    lens.map(part).collect()
+}
+
+/// Splits the first `len` elements off.
+pub(super) fn take_first<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    rest.split_off_mut(..len).expect("as many elements")
 }
