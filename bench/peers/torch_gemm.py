@@ -1,7 +1,7 @@
 """The products of `sparsely bench gemm`, as PyTorch's users write them.
 
-Factors lie in memory in the precision that is asked for, and so do results: PyTorch's products of bf16 read and write half
-the bytes of ours, which round f32 as they read it. Prints JSON lines with the fields of `sparsely bench gemm --json`.
+Factors lie in memory in the precision that is asked for, weights too, and so do results. Ours reads f32 weights in
+training (`forward`) and weights that were packed once in inference (`inference`): hold both against `forward` here. Prints JSON lines with the fields of `sparsely bench gemm --json`.
 
     python torch_gemm.py [--bf16] [--threads 2] [--steps 12]
 """

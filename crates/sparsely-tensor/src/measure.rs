@@ -1,6 +1,6 @@
 //! Kernels alone and what the processor could do at most, for benchmarks.
 
-use crate::kernel::gemm::{Right, add_outer, gemm, kernel_name, mat, mat_mut};
+use crate::kernel::gemm::{Right, add_outer, gemm, kernel_name, mat, mat_mut, with_packed};
 use crate::kernel::isa::simd;
 use crate::kernel::peak::multiply_adds;
 use crate::kernel::reduce;
@@ -61,8 +61,10 @@ simd! {
 /// A product as the layers ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `[M, K]·[K, N]`, as a layer's forward pass.
+    /// `[M, K]·[K, N]`, as a layer's forward pass in training.
     Forward,
+    /// The same with weights that were packed before, as in inference.
+    Inference,
     /// `[M, K]·[N, K]ᵀ`, as the gradient of a layer's input.
     InputGradient,
     /// `[K, M]ᵀ·[K, N]`, as the gradient of a weight.
@@ -96,10 +98,12 @@ pub fn product_seconds(
     let mut y = pool.take(precision.stored(), count * m * n);
     let mut sums = pool.zeros(count * m * n);
     let weight = |rows, columns| mat(w.as_f32(), rows, columns);
-    let mut once = || {
+    let right = Right::new(weight(k, n), precision);
+    let mut once = |packed: &Right<'_>| {
         let begin = Instant::now();
         match form {
-            Form::Forward => linear_forward(&mut y, &a, &Right::new(weight(k, n), precision)),
+            Form::Forward => linear_forward(&mut y, &a, &right),
+            Form::Inference => linear_forward(&mut y, &a, packed),
             Form::InputGradient => {
                 linear_forward(&mut y, &a, &Right::new(weight(n, k).transpose(), precision));
             }
@@ -120,6 +124,9 @@ pub fn product_seconds(
         black_box([&sums, &y]);
         seconds
     };
-    once();
-    (0..rounds).map(|_| once()).collect()
+    let mut all = |packed: &Right<'_>| {
+        once(packed);
+        (0..rounds).map(|_| once(packed)).collect()
+    };
+    if form == Form::Inference { with_packed(&right, all) } else { all(&right) }
 }

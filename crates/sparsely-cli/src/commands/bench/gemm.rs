@@ -8,8 +8,9 @@ use sparsely::nn::Precision;
 use sparsely_tensor::measure::{Form, product_seconds};
 use std::process::ExitCode;
 
-/// Products of a training step: ViT Ti, a MoE layer of ViT S, one image, ViT B, a square, heads.
-const PRODUCTS: [(Form, [usize; 3]); 10] = [
+/// Products of a training step: ViT Ti, a MoE layer of ViT S, one image, ViT B, a square, heads; then those of layers
+/// whose weights are packed once.
+const PRODUCTS: [(Form, [usize; 3]); 15] = [
     (Form::Forward, [3136, 192, 768]),
     (Form::Forward, [3136, 768, 192]),
     (Form::InputGradient, [3136, 768, 192]),
@@ -20,6 +21,11 @@ const PRODUCTS: [(Form, [usize; 3]); 10] = [
     (Form::WeightGradient, [768, 1600, 3072]),
     (Form::Forward, [1024, 1024, 1024]),
     (Form::Many(192), [64, 64, 64]),
+    (Form::Inference, [3136, 192, 768]),
+    (Form::Inference, [392, 384, 1536]),
+    (Form::Inference, [49, 192, 768]),
+    (Form::Inference, [1600, 768, 3072]),
+    (Form::Inference, [1024, 1024, 1024]),
 ];
 
 pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
@@ -61,6 +67,7 @@ fn rounds(macs: usize) -> usize {
 fn name(form: Form) -> &'static str {
     match form {
         Form::Forward => "forward",
+        Form::Inference => "inference",
         Form::InputGradient => "input gradient",
         Form::WeightGradient => "weight gradient",
         Form::Many(_) => "many",
