@@ -5,13 +5,15 @@ use crate::DType;
 /// Precision of matrix products. Sums are f32 in both, and so are residuals, logits, gradients of parameters and whatever may
 /// have other readers than products. In bf16 what only products and the activations before them read is stored rounded (what
 /// [`Var::linear_rounded`], [`Var::layer_norm_rounded`], [`Var::self_attention`] and [`Var::gather_linear`] give), its gradient
-/// too, and other factors are kept so for the way back; the slope of an activation is that at the rounded value. What a
-/// row gets from each of its groups is rounded before it is added up in f32.
+/// too if a product reads that, and other factors are kept so for the way back; the slope of an activation is that at the
+/// rounded value. What a row gets from each of its experts ([`Var::scatter_linear`], and back) is rounded before it is added up
+/// in f32.
 ///
 /// [`Var::linear_rounded`]: crate::Var::linear_rounded
 /// [`Var::layer_norm_rounded`]: crate::Var::layer_norm_rounded
 /// [`Var::self_attention`]: crate::Var::self_attention
 /// [`Var::gather_linear`]: crate::Var::gather_linear
+/// [`Var::scatter_linear`]: crate::Var::scatter_linear
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Factors as they are.

@@ -337,7 +337,10 @@ impl Backward<'_> {
                 self.pool.widen(&mut grad);
                 crate::kernel::elementwise::add(buffer.as_f32_mut(), grad.as_f32());
             }
-            empty => *empty = Some(grad),
+            empty => {
+                debug_assert!([DType::F32, id.stored].contains(&grad.dtype()), "as it is read");
+                *empty = Some(grad);
+            }
         }
     }
 }

@@ -38,10 +38,10 @@ pub(crate) type MatMut<'a> = faer::MatMut<'a, f32>;
 pub(crate) const ROW_BLOCK: usize = 256;
 /// Columns of a piece, where there are few rows.
 const COL_BLOCK: usize = factors::Panels::COLUMNS;
-/// Pieces of a thread that the columns of a packed factor are cut into at most, where there are few rows.
-const PIECES: usize = 2;
 /// The same where the right factor is read as it lies: whole pages of a row.
 const WIDE_BLOCK: usize = 1024;
+/// Pieces of a thread that the columns of a packed factor are cut into at most, where there are few rows.
+const PIECES: usize = 2;
 /// Rows that a partial sum of a weight gradient runs over, or three quarters of them.
 const STRAND: usize = 1024;
 /// Most partial sums of a weight gradient.
@@ -184,6 +184,11 @@ pub(crate) fn product_scatter(
         }
     }
     portable_scatter(dst, (left, right), scatter, dots);
+}
+
+/// Whether there are columns for each thread.
+pub(crate) fn has_columns_for_all(n: usize) -> bool {
+    n / COL_BLOCK >= rayon::current_num_threads()
 }
 
 /// [`product`] on all threads, cut into blocks of rows, or of columns where rows are few: then each thread reads a

@@ -8,7 +8,7 @@ const MIN_ROWS: usize = 24;
 /// Blocks of a thread that few rows are cut into at most.
 const PIECES: usize = 2;
 /// Rows that AMX reads at a time; tiles of other kernels have a divisor of them, or a remainder.
-const TILE_ROWS: usize = 16;
+pub(super) const TILE_ROWS: usize = 16;
 
 /// As many blocks of about the same length, whole tiles but for the last; fewer if there are not so many tiles, none
 /// of no rows.

@@ -5,7 +5,7 @@
 //! are (group × block of rows), larger blocks first. How rows are cut may depend on the threads, since a
 //! row's bits do not depend on the cut.
 
-use super::blocks::{most_rows, row_blocks};
+use super::blocks::{TILE_ROWS, most_rows, row_blocks};
 use super::column_sum::add_rows;
 use super::saved::{Output, Saved, matrix, take_first, with_values};
 use crate::buffer::Buffer;
@@ -129,7 +129,7 @@ impl RowGroups {
         &self.entries[self.entry_offsets[row]..self.entry_offsets[row + 1]]
     }
 
-    /// Blocks of at most `most` entries with their group, entries in order: of each group as few as there can be,
+    /// Blocks of at most `most` entries (whole tiles) with their group, entries in order: of each group as few as there can be,
     /// of about the same length.
     fn blocks(&self, most: usize) -> Vec<Block> {
         (0..self.num_groups())
@@ -390,7 +390,7 @@ fn block_len(groups: &RowGroups, kernels: &[Option<Right<'_>>]) -> usize {
     }
     // Every thread gets several. A row's bits do not depend on the cut, so it may depend on the threads.
     let share = groups.num_entries() / (2 * rayon::current_num_threads());
-    share.clamp(ROW_BLOCK, UNPACKED)
+    share.next_multiple_of(TILE_ROWS).clamp(ROW_BLOCK, UNPACKED)
 }
 
 /// Calls `f` on all threads for each block of entries with its group's kernel and its part; kernels that many blocks

@@ -6,8 +6,8 @@ use super::saved::{Output, Saved, matrix, parts};
 use crate::buffer::Buffer;
 use crate::kernel::elementwise::{Activation, activate, add_slice, narrow};
 use crate::kernel::gemm::{
-    Finish, Left, ROW_BLOCK, Right, Start, Values, add_outer, gemm_by_rows, mat, mat_mut, product,
-    reads_as_it_lies, with_packed,
+    Finish, Left, ROW_BLOCK, Right, Start, Values, add_outer, gemm_by_rows, has_columns_for_all,
+    mat, mat_mut, product, reads_as_it_lies, with_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::precision::Bf16;
@@ -152,9 +152,12 @@ fn forward(
             y.write(|y| product(mat_mut(y, rows, o), start, x, w, Finish::None));
         });
     };
-    if rows <= ROW_BLOCK && (x.act == Activation::Identity || w.is_packed())
-        || reads_as_it_lies(rows, w)
-    {
+    let cuts_columns = match w.is_packed() {
+        true => has_columns_for_all(o),
+        // Each block of rows would pack all weights.
+        false => x.act == Activation::Identity,
+    };
+    if reads_as_it_lies(rows, w) || rows < ROW_BLOCK && cuts_columns {
         narrow(copy.0, copy.1);
         y.write(|y| {
             with_active(x, |x| gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), x, *w));
@@ -166,14 +169,14 @@ fn forward(
     }
 }
 
-/// Calls `f` with act(x), all rows of it: computed once, on all threads, if there is an activation.
+/// Calls `f` with act(x), all rows of it as they lie: computed once, on all threads, if there is an activation.
 fn with_active(x: Left<'_>, f: impl FnOnce(Left<'_>)) {
     if x.act == Activation::Identity {
         return f(x);
     }
     let (rows, width) = (x.values.nrows(), x.values.ncols());
     with_scratch(rows * width, |u| {
-        let all = u.par_chunks_mut(width).enumerate().with_min_len(ROWS_OF_A_TASK);
+        let all = u.par_chunks_mut(width.max(1)).enumerate().with_min_len(ROWS_OF_A_TASK);
         all.for_each(|(r, u)| x.values.with_row(r, |x_row| activate(x.act, x_row, u)));
         f(mat(u, rows, width).into());
     });
@@ -189,7 +192,7 @@ fn backward_input(
 ) {
     backward.contribute_product(x.grad, rows * i, |dx, write| {
         let dy = Left::from(dy);
-        if act == Activation::Identity && rows <= ROW_BLOCK {
+        if act == Activation::Identity && rows < ROW_BLOCK {
             let compute = |dx: &mut _| {
                 gemm_by_rows(mat_mut(dx, rows, i), write.into(), dy, *w_t);
             };

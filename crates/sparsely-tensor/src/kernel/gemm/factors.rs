@@ -82,6 +82,7 @@ impl<'a> Values<'a> {
     }
 
     /// The matrix, if it is stored as f32.
+    #[cfg(target_arch = "x86_64")]
     pub(in crate::kernel) fn floats(self) -> Option<MatRef<'a>> {
         match self {
             Values::F32(m) => Some(m),

@@ -4,6 +4,7 @@ use super::*;
 use crate::Activation;
 use crate::kernel::elementwise::{self, activate};
 use crate::precision::{Bf16, nearest_bf16};
+use faer::prelude::ReborrowMut;
 use rand::{Rng, SeedableRng};
 
 const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
@@ -121,7 +122,9 @@ fn row_blocks_and_strands_cover_the_product() {
 /// anyway, on any number of threads.
 #[test]
 fn columns_of_a_packed_factor_have_their_bits() {
-    for (precision, (m, k)) in BOTH.iter().flat_map(|p| [(7, 40), (50, 600)].map(|s| (*p, s))) {
+    for (precision, (m, k)) in
+        BOTH.iter().flat_map(|p| [(1, 40), (7, 40), (50, 600)].map(|s| (*p, s)))
+    {
         for n in [95, 96, 191, 192, 200, 208, 255, 256, 300, 384, 400] {
             let (a, b) = (random(m * k, 3), random(k * n, 4));
             let right = Right::new(mat(&b, k, n), precision);
@@ -151,6 +154,36 @@ fn columns_of_a_packed_factor_have_their_bits() {
                         assert!(part.iter().eq(own), "{precision:?} {m}×{k}×{n} {first} {count}");
                     }
                 }
+                // Every kernel, with what is added by column.
+                #[cfg(target_arch = "x86_64")]
+                for entries in product::all_entries(precision) {
+                    let (bias, more) = (random(n, 8), random(m * n, 9));
+                    let own = Right::new(mat(&b, k, n), precision);
+                    let mut panels = vec![0.0; (entries.packed_len)(k, n)];
+                    assert!((entries.pack)(&own, &mut panels), "{}", entries.name);
+                    let own = own.with_panels(Some(&panels));
+                    let run = |[first, count]: [usize; 2]| {
+                        let mut part = vec![0.0; m * count];
+                        let residual = Some(mat(&more, m, n).subcols(first, count));
+                        let bias = Some(&bias[first..first + count]);
+                        let (start, right) =
+                            (Start::Terms { bias, residual }, own.subcols(first, count));
+                        let dst = mat_mut(&mut part, m, count);
+                        let product =
+                            product::Product::new(dst, start, left(), &right, Finish::None);
+                        // SAFETY: the processor has the kernel's instruction set, and the extents fit.
+                        unsafe { (entries.run)(&product.expect("strides of our layers")) };
+                        part
+                    };
+                    let whole = run([0, n]);
+                    for first in [0, 96, 192, 288].into_iter().filter(|first| first + 96 <= n) {
+                        for count in [96, n - first] {
+                            let own = whole.chunks(n).flat_map(|row| &row[first..first + count]);
+                            let part = run([first, count]);
+                            assert!(part.iter().eq(own), "{} {n} {first} {count}", entries.name);
+                        }
+                    }
+                }
                 // Whole panels are not packed again, where there is a kernel that packs.
                 if n >= 192 {
                     for columns in [right.subcols(0, 96), right.subcols(96, n - 96)] {
@@ -175,6 +208,7 @@ type Implementation = Box<dyn Fn(MatMut<'_>, &Asked<'_>)>;
 
 /// The product as layers ask for it, with its right factor packed before, by `faer`, and by every kernel that
 /// this processor has.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, unused_variables))]
 fn implementations(precision: Precision) -> Vec<(String, Implementation)> {
     let mut all: Vec<(String, Implementation)> = vec![
         ("chosen".into(), Box::new(|dst, a| product(dst, a.start, a.left, &a.right, a.finish))),
@@ -260,7 +294,9 @@ fn every_product_agrees_with_the_plain_loop() {
 /// A product whose rows are named and go where they are told, by one implementation.
 type Scattering = Box<dyn Fn(MatMut<'_>, (Left<'_>, &Right<'_>), Scatter<'_>, Option<Dots<'_>>)>;
 
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 fn scatterings(precision: Precision) -> Vec<(String, Scattering)> {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut all: Vec<(String, Scattering)> = vec![
         ("chosen".into(), Box::new(product_scatter)),
         (

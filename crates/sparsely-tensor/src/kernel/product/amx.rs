@@ -217,9 +217,9 @@ struct Unfinished {
 
 /// Sums of some registers of rows by some of columns, over the whole inner dimension, to `to`.
 ///
-/// A step multiplies 16 lanes of each row of the left factor by 16 rows of the panel, and loads those of the next, the
-/// last register of a factor behind the last product but one: where another thread has the core's other half, the
-/// registers are not renamed and loads wait for products.
+/// A step multiplies 16 lanes of each row of the left factor by 16 rows of the panel, and loads those of the next as soon
+/// as nothing reads the ones before: where another thread has the core's other half, loads do not pass products that
+/// read the same register.
 macro_rules! tiles {
     (
         $name:ident, $width:literal,
@@ -231,8 +231,8 @@ macro_rules! tiles {
             unsafe {
                 asm!(
                     "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                    // Not all forms read or store rows below the first sixteen: the comment names the operands.
-                    "# {low} {below}",
+                    // Not all forms store rows below the first sixteen: "# {below}" alone names the operand.
+                    "# {below}",
                     $($first,)*
                     "dec {steps}",
                     "jz 3f",

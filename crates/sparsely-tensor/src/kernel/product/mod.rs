@@ -26,7 +26,7 @@ use super::scratch::with_scratch;
 use crate::Activation;
 use kernel::Kernel;
 use pack::{
-    ACTIVE, LeftRows, STRIP, Source, fetch_near, pack_columns, pack_rows, pack_strip,
+    ACTIVE, LeftRows, STRIP, Source, fetch_far, pack_columns, pack_rows, pack_strip,
     pack_turned_rows, strip_end,
 };
 use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
@@ -334,7 +334,7 @@ impl<'a> Product<'a> {
         for i in (0..rows).step_by(K::TILE_ROWS) {
             let height = K::TILE_ROWS.min(rows - i);
             if let Some(next) = next {
-                fetch_near(next.wrapping_add(i * share), share * K::TILE_ROWS);
+                fetch_far(next.wrapping_add(i * share), share * height);
             }
             // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.
             unsafe {

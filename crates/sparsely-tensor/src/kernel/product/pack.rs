@@ -251,7 +251,7 @@ fn fetch<S>(data: *const S, len: usize) {
 
 /// Fetches `len` elements into the second-level cache.
 #[inline(always)]
-pub(super) fn fetch_near(data: *const f32, len: usize) {
+pub(super) fn fetch_far(data: *const f32, len: usize) {
     for line in (0..len).step_by(16) {
         // SAFETY: fetching touches nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(data.wrapping_add(line).cast()) };
