@@ -13,7 +13,7 @@ mod portable;
 pub(crate) use ends::{Dots, Finish, Scatter, Start};
 #[cfg(target_arch = "x86_64")]
 pub(in crate::kernel) use factors::Panels;
-pub(crate) use factors::{Left, Right, Values};
+pub(crate) use factors::{Left, PANEL_COLUMNS, Right, Values};
 pub(crate) use packing::{pack, packed_len, with_all_packed, with_packed};
 
 use super::elementwise::add_slice;
@@ -37,7 +37,7 @@ pub(crate) type MatMut<'a> = faer::MatMut<'a, f32>;
 /// Rows of a piece, where there are enough of them.
 pub(crate) const ROW_BLOCK: usize = 256;
 /// Columns of a piece, where there are few rows.
-const COL_BLOCK: usize = factors::Panels::COLUMNS;
+const COL_BLOCK: usize = PANEL_COLUMNS;
 /// The same where the right factor is read as it lies: whole pages of a row.
 const WIDE_BLOCK: usize = 1024;
 /// Pieces of a thread that the columns of a packed factor are cut into at most, where there are few rows.

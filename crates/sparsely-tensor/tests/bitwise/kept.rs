@@ -14,6 +14,8 @@ fn model(rows: usize) -> Model {
         ("b", [40].into()),
         ("back", [40, WIDTH].into()),
         ("experts", [2, WIDTH, 40].into()),
+        ("wide", [WIDTH, 2100].into()),
+        ("wide_b", [2100].into()),
     ])
 }
 
@@ -155,6 +157,12 @@ fn what_only_products_read_is_stored_rounded() {
             assert!(bits(again.values()) == want, "{precision:?}, reshaped");
             assert_eq!(pool.used_bytes(), before, "one copy in f32");
         }
+        // Columns of a wide output are rounded piece by piece.
+        let wide = [model.named("wide"), model.named("wide_b")];
+        let own = x.linear_rounded(Activation::Identity, &wide[0], Some(&wide[1])).unwrap();
+        let want = x.linear(Activation::Identity, &wide[0], Some(&wide[1]), None).unwrap();
+        let want = if precision == Precision::Bf16 { want.round_bf16() } else { want };
+        assert!(bits(own.values()) == bits(want.values()), "wide, {precision:?}");
         // A product in f32 and an activation read the same values.
         let [z, _] = &rounded;
         let copy = tape.constant(z.shape(), z.values()).unwrap();

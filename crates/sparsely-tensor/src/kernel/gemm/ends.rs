@@ -59,6 +59,13 @@ pub(crate) struct Dots<'a> {
 }
 
 impl<'a> Start<'a> {
+    /// That of some columns.
+    pub(crate) fn columns(self, first: usize, count: usize) -> Start<'a> {
+        let Start::Terms { bias, residual } = self else { return self };
+        let bias = bias.map(|bias| &bias[first..first + count]);
+        Start::Terms { bias, residual: residual.map(|r| r.subcols(first, count)) }
+    }
+
     pub(super) fn split_at_row(self, cut: usize) -> (Start<'a>, Start<'a>) {
         let Start::Terms { bias, residual } = self else { return (self, self) };
         let (r0, r1) = residual.map(|r| r.split_at_row(cut)).unzip();

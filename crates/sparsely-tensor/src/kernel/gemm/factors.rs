@@ -199,6 +199,9 @@ pub(crate) struct Right<'a> {
     precision: Precision,
 }
 
+/// Columns that are whole panels of every kernel, wherever as many follow.
+pub(crate) const PANEL_COLUMNS: usize = 96;
+
 /// Some columns of a packed right factor.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 #[derive(Clone, Copy)]
@@ -212,16 +215,13 @@ pub(in crate::kernel) struct Panels<'a> {
 }
 
 impl<'a> Panels<'a> {
-    /// Columns that are whole panels of every kernel, wherever as many follow.
-    pub(super) const COLUMNS: usize = 96;
-
     /// Some of the columns, if panels begin and end with them.
     fn part(self, first: usize, count: usize) -> Option<Panels<'a>> {
         let is_border = |column: usize| {
-            let is_between = column.is_multiple_of(Self::COLUMNS);
+            let is_between = column.is_multiple_of(PANEL_COLUMNS);
             column == 0
                 || column == self.total
-                || is_between && column + Self::COLUMNS <= self.total
+                || is_between && column + PANEL_COLUMNS <= self.total
         };
         let first = self.first + first;
         (is_border(first) && is_border(first + count)).then_some(Panels { first, ..self })
