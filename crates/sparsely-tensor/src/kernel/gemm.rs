@@ -222,7 +222,7 @@ fn by_columns(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>, c
     let cut = n / columns / 2 * columns;
     let (d0, d1) = dst.split_at_col_mut(cut);
     let (b0, b1) = (b.subcols(0, cut), b.subcols(cut, n - cut));
-    let (s0, s1) = start.split_at_col(cut);
+    let (s0, s1) = (start.columns(0, cut), start.columns(cut, n - cut));
     rayon::join(|| by_columns(d0, s0, left, b0, columns), || by_columns(d1, s1, left, b1, columns));
 }
 

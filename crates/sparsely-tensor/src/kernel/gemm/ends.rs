@@ -71,11 +71,4 @@ impl<'a> Start<'a> {
         let (r0, r1) = residual.map(|r| r.split_at_row(cut)).unzip();
         (Start::Terms { bias, residual: r0 }, Start::Terms { bias, residual: r1 })
     }
-
-    pub(super) fn split_at_col(self, cut: usize) -> (Start<'a>, Start<'a>) {
-        let Start::Terms { bias, residual } = self else { return (self, self) };
-        let (b0, b1) = bias.map(|b| b.split_at(cut)).unzip();
-        let (r0, r1) = residual.map(|r| r.split_at_col(cut)).unzip();
-        (Start::Terms { bias: b0, residual: r0 }, Start::Terms { bias: b1, residual: r1 })
-    }
 }
