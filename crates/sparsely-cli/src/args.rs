@@ -348,7 +348,7 @@ pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(default_value = "train")]
     pub(crate) what: BenchKind,
-    /// Only this model, router or size (as printed); decode: any language preset; moe: `experts` or `dropless`
+    /// Only this model, router, size or kind of product (as printed); decode: any language preset; moe: `experts` or `dropless`
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Images of a step, 64 if not told; sequences of attention, 4 if not told

@@ -36,6 +36,17 @@ fn a_training_step_tells_the_kernel_and_its_share_of_the_peak() {
 }
 
 #[test]
+fn products_are_measured_by_name() {
+    let lines = lines(&["gemm", "--model", "many", "--precision", "f32", "--steps", "1"]);
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    tells_its_speed(line);
+    let refused = run(&["bench", "gemm", "--model", "backward"]);
+    let known = "forward, inference, input gradient, many, weight gradient";
+    let line = format!("there is no product `backward` to measure; there are {known}");
+    assert_eq!(stderr(&refused), format!("sparsely: {line}\n"));
+}
+
+#[test]
 fn inference_is_measured_from_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");

@@ -2,7 +2,7 @@
 
 use super::speed::{Speed, Turn, median};
 use crate::args::BenchArgs;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 use sparsely::nn::Precision;
 use sparsely_tensor::measure::{Form, product_seconds};
@@ -29,6 +29,13 @@ const PRODUCTS: [(Form, [usize; 3]); 15] = [
 ];
 
 pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let form = args.model.as_deref();
+    if let Some(form) = form.filter(|form| PRODUCTS.iter().all(|(own, _)| name(*own) != *form)) {
+        let mut known: Vec<&str> = PRODUCTS.iter().map(|(form, _)| name(*form)).collect();
+        known.sort_unstable();
+        known.dedup();
+        bail!("there is no product `{form}` to measure; there are {}", known.join(", "));
+    }
     let asked = args.precision.asked();
     for precision in [Precision::F32, Precision::Bf16] {
         if asked.is_none_or(|asked| asked == precision) {
@@ -40,7 +47,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
 
 fn measure(precision: Precision, args: &BenchArgs) {
     let threads = rayon::current_num_threads();
-    for (form, [m, k, n]) in PRODUCTS {
+    let is_asked = |form| args.model.as_deref().is_none_or(|asked| asked == name(form));
+    for (form, [m, k, n]) in PRODUCTS.into_iter().filter(|(form, _)| is_asked(*form)) {
         let count = if let Form::Many(count) = form { count } else { 1 };
         let macs = count * m * k * n;
         let rounds = args.steps.get().max(rounds(macs));
