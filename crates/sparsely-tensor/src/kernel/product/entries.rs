@@ -1,7 +1,7 @@
 //! The entry points that are compiled for each kernel, and which of them this processor takes.
 
 use super::kernel::Kernel;
-use super::pack::pack_columns;
+use super::pack::{pack_strip, strips};
 use super::{Inner, Product, Strided, amx};
 use crate::Precision;
 use crate::kernel::gemm::Right;
@@ -67,7 +67,7 @@ fn has_bf16() -> bool {
 macro_rules! entries {
     ($module:ident, $kernel:ty, $features:literal, $name:literal) => {
         mod $module {
-            use super::{Entries, Inner, Kernel, Product, Right, Strided, pack_columns};
+            use super::{Entries, Inner, Kernel, Product, Right, Strided, pack_strip, strips};
             use rayon::prelude::*;
 
             pub(super) static ENTRIES: Entries = Entries {
@@ -97,20 +97,33 @@ macro_rules! entries {
 
             fn pack(b: &Right<'_>, panels: &mut [f32]) -> bool {
                 #[target_feature(enable = $features)]
-                unsafe fn compiled(right: Strided<'_>, n: usize, inner: Inner, to: &mut [f32]) {
-                    // SAFETY: the block is within the factor, `to` has its panels.
-                    unsafe { pack_columns::<$kernel>(right, n, inner, to.as_mut_ptr()) };
+                unsafe fn compiled(
+                    right: Strided<'_>,
+                    inner: Inner,
+                    (columns, n): ([usize; 2], usize),
+                    to: &mut [f32],
+                ) {
+                    // SAFETY: the block and its columns are within the factor, `to` has their panels.
+                    unsafe { pack_strip::<$kernel>(right, inner, columns, n, to.as_mut_ptr()) };
                 }
                 let [k, n] = b.extents();
                 assert_eq!(panels.len(), <$kernel>::packed_len(k, n), "room for the panels");
                 let Some(right) = Strided::right(b) else { return false };
                 let block = <$kernel>::block_len(k);
                 let blocks = panels.par_chunks_mut(<$kernel>::packed_len(block, n)).enumerate();
-                blocks.for_each(|(i, to)| {
+                blocks.for_each(|(i, mut panels)| {
                     let inner = Inner::of::<$kernel>(i * block, k);
-                    // SAFETY: `entries` found the instruction set; the blocks' panels lie one
-                    // after the other.
-                    unsafe { compiled(right, n, inner, to) };
+                    let strips: Vec<_> = strips::<$kernel>(n)
+                        .map(|[j, end]| {
+                            let len = (end - j) * inner.lanes;
+                            ([j, end], panels.split_off_mut(..len).expect("panels of the strip"))
+                        })
+                        .collect();
+                    strips.into_par_iter().for_each(|(columns, to)| {
+                        // SAFETY: `entries` found the instruction set; panels of blocks and strips lie one after the
+                        // other.
+                        unsafe { compiled(right, inner, (columns, n), to) };
+                    });
                 });
                 true
             }

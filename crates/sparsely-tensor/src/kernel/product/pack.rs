@@ -63,6 +63,12 @@ pub(super) fn strip_end<K: Kernel>(j: usize, n: usize) -> usize {
     (0..STRIP).fold(j, |j, _| if j < n { j + K::panel_width(n - j) } else { j })
 }
 
+/// The strips of panels of `n` columns, each from a first column to the one behind its last.
+pub(super) fn strips<K: Kernel>(n: usize) -> impl Iterator<Item = [usize; 2]> {
+    let strip = move |j: usize| (j < n).then(|| [j, strip_end::<K>(j, n)]);
+    std::iter::successors(strip(0), move |[_, end]| strip(*end))
+}
+
 /// All panels of an inner block of a right factor of `n` columns, one after the other.
 ///
 /// # Safety
@@ -74,12 +80,9 @@ pub(super) unsafe fn pack_columns<K: Kernel>(
     inner: Inner,
     to: *mut f32,
 ) {
-    let mut j = 0;
-    while j < n {
-        let end = strip_end::<K>(j, n);
+    for [j, end] in strips::<K>(n) {
         // SAFETY: by contract.
         unsafe { pack_strip::<K>(right, inner, [j, end], n, to.add(j * inner.lanes)) };
-        j = end;
     }
 }
 
