@@ -11,12 +11,13 @@ mod packing;
 mod portable;
 
 pub(crate) use ends::{Dots, Finish, Scatter, Start};
+use factors::PANEL_COLUMNS;
 #[cfg(target_arch = "x86_64")]
 pub(in crate::kernel) use factors::Panels;
-pub(crate) use factors::{Left, PANEL_COLUMNS, Right, Values};
+pub(crate) use factors::{Left, Right, Values, ValuesMut};
 pub(crate) use packing::{pack, packed_len, with_all_packed, with_packed};
 
-use super::elementwise::add_slice;
+use super::elementwise::{add_slice, narrow};
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Level, level};
 use super::scratch::with_scratch;
@@ -24,7 +25,6 @@ use super::scratch::with_scratch;
 use super::{few_rows, product};
 use crate::precision::Precision;
 use crate::tape::Write;
-#[cfg(target_arch = "x86_64")]
 use faer::prelude::ReborrowMut;
 use portable::{portable, portable_scatter};
 use rayon::prelude::*;
@@ -78,49 +78,86 @@ pub(crate) fn kernel_name(precision: Precision) -> &'static str {
 /// `dst = a·b` or `dst += a·b`; see [`product`].
 ///
 /// A row's bits depend neither on how many rows share the call nor on how the columns are cut.
-pub(crate) fn gemm<'a>(dst: MatMut<'_>, write: Write, a: impl Into<Left<'a>>, b: Right<'_>) {
+pub(crate) fn gemm<'a, 'd>(
+    dst: impl Into<ValuesMut<'d>>,
+    write: Write,
+    a: impl Into<Left<'a>>,
+    b: Right<'_>,
+) {
     product(dst, write.into(), a.into(), &b, Finish::None);
 }
 
 /// `dst = finish(start + act(a)·b)`, on the calling thread, or on all where [`reads_as_it_lies`] and there is
-/// much to read; bits as for [`gemm`].
-pub(crate) fn product(
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dst: MatMut<'_>,
+/// much to read; bits as for [`gemm`]. What is rounded has those of the f32 result, rounded once, but for what is below
+/// the normal range, which may be zero.
+pub(crate) fn product<'d>(
+    dst: impl Into<ValuesMut<'d>>,
     start: Start<'_>,
     left: Left<'_>,
     right: &Right<'_>,
     finish: Finish<'_>,
 ) {
+    let dst = dst.into();
     let extents = [dst.nrows(), left.num_inner(), dst.ncols()];
     let [k, n] = right.extents();
     assert_eq!([left.num_rows(), k, n], extents, "factors that fit the product");
     left.check_names();
     check_panels(right);
-    if let Start::Terms { bias, residual } = start {
-        assert!(bias.is_none_or(|bias| bias.len() == dst.ncols()), "a bias for each column");
-        assert!(residual.is_none_or(|r| r.shape() == dst.shape()), "a residual of its shape");
+    let shape = (dst.nrows(), dst.ncols());
+    match start {
+        Start::Terms { bias, residual } => {
+            assert!(bias.is_none_or(|bias| bias.len() == n), "a bias for each column");
+            assert!(residual.is_none_or(|r| r.shape() == shape), "a residual of its shape");
+        }
+        Start::Output => {
+            assert!(matches!(dst, ValuesMut::F32(_)), "what is added to, in f32");
+        }
+        Start::Zero => {}
     }
     if let Finish::Slope { at, .. } = finish {
-        assert_eq!((at.nrows(), at.ncols()), dst.shape(), "a slope for each element");
+        assert_eq!((at.nrows(), at.ncols()), shape, "a slope for each element");
     }
     super::count::add_macs(extents.iter().product());
-    if dst.nrows() == 0 || dst.ncols() == 0 {
-        return;
+    if dst.nrows() > 0 && dst.ncols() > 0 {
+        checked(dst, start, left, right, finish);
     }
+}
+
+/// [`product`] of what was checked.
+fn checked(
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dst: ValuesMut<'_>,
+    start: Start<'_>,
+    left: Left<'_>,
+    right: &Right<'_>,
+    finish: Finish<'_>,
+) {
     #[cfg(target_arch = "x86_64")]
-    if k > 0
-        && let Some(entries) = product::entries(right.precision())
-    {
-        if let Some(right) = few_rows::as_it_lies(dst.nrows(), right) {
-            let block = (entries.block_len)(k);
-            return few_rows::compute(dst, start, left, right, (block, finish));
+    if let Some(entries) = product::entries(right.precision()).filter(|_| left.num_inner() > 0) {
+        let block = (entries.block_len)(left.num_inner());
+        if let ValuesMut::F32(dst) = &mut dst
+            && let Some(right) = few_rows::as_it_lies(dst.nrows(), right)
+        {
+            return few_rows::compute(dst.rb_mut(), start, left, right, (block, finish));
         }
-        if let Some(product) = product::Product::new(dst.rb_mut(), start, left, right, finish) {
-            // SAFETY: the entries are those of this processor, and the extents were compared above.
+        let own = (dst.rb_mut(), left.num_inner().div_ceil(block));
+        if let Some(product) = product::Product::new(own, start, left, right, finish) {
+            // SAFETY: the entries are those of this processor, and the extents were compared.
             return unsafe { (entries.run)(&product) };
         }
     }
-    portable(dst, start, left, right, finish);
+    match dst {
+        ValuesMut::F32(dst) => portable(dst, start, left, right, finish),
+        ValuesMut::Bf16(mut dst) => {
+            let (m, n) = dst.shape();
+            with_scratch(m * n, |sums| {
+                checked(mat_mut(sums, m, n).into(), start, left, right, finish);
+                for (i, sums) in sums.chunks(n).enumerate() {
+                    let row = dst.rb_mut().row_mut(i).try_as_row_major_mut().expect("neighbours");
+                    narrow(sums, row.as_slice_mut());
+                }
+            });
+        }
+    }
 }
 
 /// # Panics
@@ -193,11 +230,11 @@ pub(crate) fn has_columns_for_all(n: usize) -> bool {
 
 /// [`product`] on all threads, cut into blocks of rows, or of columns where rows are few: then each thread reads a
 /// part of the right factor.
-pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>) {
+pub(crate) fn gemm_by_rows(dst: ValuesMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>) {
     let (m, n) = (dst.nrows(), dst.ncols());
     if m > ROW_BLOCK {
         let cut = half(m, ROW_BLOCK);
-        let ((d0, d1), (l0, l1)) = (dst.split_at_row_mut(cut), left.split_at_row(cut));
+        let ((d0, d1), (l0, l1)) = (dst.split_at_row(cut), left.split_at_row(cut));
         let (s0, s1) = start.split_at_row(cut);
         rayon::join(|| gemm_by_rows(d0, s0, l0, b), || gemm_by_rows(d1, s1, l1, b));
     } else if m == ROW_BLOCK {
@@ -214,13 +251,13 @@ pub(crate) fn gemm_by_rows(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b:
 }
 
 /// [`product`] on all threads, cut into pieces of some multiple of `columns`, or a whole one and what is left.
-fn by_columns(dst: MatMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>, columns: usize) {
+fn by_columns(dst: ValuesMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>, columns: usize) {
     let n = dst.ncols();
     if n < 2 * columns {
         return product(dst, start, left, &b, Finish::None);
     }
     let cut = n / columns / 2 * columns;
-    let (d0, d1) = dst.split_at_col_mut(cut);
+    let (d0, d1) = dst.split_at_col(cut);
     let (b0, b1) = (b.subcols(0, cut), b.subcols(cut, n - cut));
     let (s0, s1) = (start.columns(0, cut), start.columns(cut, n - cut));
     rayon::join(|| by_columns(d0, s0, left, b0, columns), || by_columns(d1, s1, left, b1, columns));

@@ -5,7 +5,7 @@
 
 use super::saved::{Output, matrix, parts};
 use crate::kernel::elementwise::narrow;
-use crate::kernel::gemm::{MatMut, Right, Values, gemm, mat, mat_mut};
+use crate::kernel::gemm::{Right, Values, ValuesMut, gemm, mat, mat_mut};
 use crate::kernel::isa::simd;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::{math, reduce};
@@ -37,7 +37,7 @@ impl<'t> Var<'t> {
         images.zip(copies).for_each(|((image, y), (from, to))| {
             narrow(from, to);
             let qkv = Qkv::of(values.part([image * l, l], [0, width]), precision);
-            y.write(|y| forward_heads(mat_mut(y, l, d), qkv, heads));
+            forward_heads(y.matrix(l, d), qkv, heads);
         });
 
         let qkv = qkv.saved();
@@ -48,12 +48,9 @@ impl<'t> Var<'t> {
             images.for_each(|(image, d_qkv)| {
                 let rows = [image * l, l];
                 let own = Qkv::of(values.part(rows, [0, width]), precision);
-                d_qkv.write(|d_qkv| {
-                    let (dq, d_kv) = mat_mut(d_qkv, l, width).split_at_col_mut(d);
-                    let (dk, dv) = d_kv.split_at_col_mut(d);
-                    let grads = QkvMut { q: dq, k: dk, v: dv };
-                    backward_heads(grads, own, dy.part(rows, [0, d]), heads);
-                });
+                let (q, d_kv) = d_qkv.matrix(l, width).split_at_col(d);
+                let (k, v) = d_kv.split_at_col(d);
+                backward_heads(QkvMut { q, k, v }, own, dy.part(rows, [0, d]), heads);
             });
             backward.give(qkv.grad, d_qkv);
         });
@@ -80,7 +77,7 @@ impl<'t> Var<'t> {
         images.zip(kv.values().par_chunks(l * width)).for_each(|((y, q), kv)| {
             let (k, v) = mat(kv, l, width).split_at_col(d);
             let [q, k, v] = [mat(q, q_len, d), k, v].map(Values::from);
-            forward_heads(mat_mut(y, q_len, d), Qkv { q, k, v, precision }, heads);
+            forward_heads(mat_mut(y, q_len, d).into(), Qkv { q, k, v, precision }, heads);
         });
 
         let out = tape.grad_id_if(&[self, kv]);
@@ -98,7 +95,8 @@ impl<'t> Var<'t> {
                 |(((dq, d_kv), (q, kv)), dy)| {
                     let (k, v) = mat(kv, l, width).split_at_col(d);
                     let (dk, dv) = mat_mut(d_kv, l, width).split_at_col_mut(d);
-                    let grads = QkvMut { q: mat_mut(dq, q_len, d), k: dk, v: dv };
+                    let dq = mat_mut(dq, q_len, d).into();
+                    let grads = QkvMut { q: dq, k: dk.into(), v: dv.into() };
                     let [q, k, v, dy] =
                         [mat(q, q_len, d), k, v, mat(dy, q_len, d)].map(Values::from);
                     backward_heads(grads, Qkv { q, k, v, precision }, dy, heads);
@@ -121,9 +119,9 @@ struct Qkv<'a> {
 }
 
 struct QkvMut<'a> {
-    q: MatMut<'a>,
-    k: MatMut<'a>,
-    v: MatMut<'a>,
+    q: ValuesMut<'a>,
+    k: ValuesMut<'a>,
+    v: ValuesMut<'a>,
 }
 
 impl<'a> Qkv<'a> {
@@ -148,12 +146,12 @@ impl<'a> Qkv<'a> {
 }
 
 /// Halves the heads until one is left, so that one image uses several threads too.
-fn forward_heads(y: MatMut<'_>, qkv: Qkv<'_>, heads: usize) {
+fn forward_heads(y: ValuesMut<'_>, qkv: Qkv<'_>, heads: usize) {
     if heads == 1 {
         return forward_head(y, qkv);
     }
     let (left, cut) = (heads / 2, heads / 2 * (y.ncols() / heads));
-    let ((y0, y1), (qkv0, qkv1)) = (y.split_at_col_mut(cut), qkv.split(cut));
+    let ((y0, y1), (qkv0, qkv1)) = (y.split_at_col(cut), qkv.split(cut));
     rayon::join(|| forward_heads(y0, qkv0, left), || forward_heads(y1, qkv1, heads - left));
 }
 
@@ -163,9 +161,9 @@ fn backward_heads(grads: QkvMut<'_>, qkv: Qkv<'_>, dy: Values<'_>, heads: usize)
     }
     let (left, cut) = (heads / 2, heads / 2 * (dy.ncols() / heads));
     let ((qkv0, qkv1), (dy0, dy1)) = (qkv.split(cut), dy.split_at_col(cut));
-    let (q0, q1) = grads.q.split_at_col_mut(cut);
-    let (k0, k1) = grads.k.split_at_col_mut(cut);
-    let (v0, v1) = grads.v.split_at_col_mut(cut);
+    let (q0, q1) = grads.q.split_at_col(cut);
+    let (k0, k1) = grads.k.split_at_col(cut);
+    let (v0, v1) = grads.v.split_at_col(cut);
     rayon::join(
         || backward_heads(QkvMut { q: q0, k: k0, v: v0 }, qkv0, dy0, left),
         || backward_heads(QkvMut { q: q1, k: k1, v: v1 }, qkv1, dy1, heads - left),
@@ -179,7 +177,7 @@ fn attention_matrix(p: &mut [f32], qkv: Qkv<'_>) {
     softmax_rows(p, l, 1.0 / (qkv.q.ncols() as f32).sqrt());
 }
 
-fn forward_head(y: MatMut<'_>, qkv: Qkv<'_>) {
+fn forward_head(y: ValuesMut<'_>, qkv: Qkv<'_>) {
     let (q_len, l) = (qkv.q.nrows(), qkv.k.nrows());
     with_scratch(q_len * l, |p| {
         attention_matrix(p, qkv);

@@ -245,7 +245,7 @@ impl<'t> Var<'t> {
             let rows = &groups.rows[block.entries.clone()];
             let start = weights.start(params, block.group, o);
             let left = Left::of_rows(mat(x, groups.num_rows(), i), rows);
-            z.write(|z| product(mat_mut(z, rows.len(), o), start, left, w, Finish::None));
+            product(z.matrix(rows.len(), o), start, left, w, Finish::None);
         });
 
         let out = tape.grad_id_as(z.dtype());
@@ -261,7 +261,7 @@ impl<'t> Var<'t> {
                 with_kernels(&groups, w_t, dx_blocks, |block, w_t, dx| {
                     let (first, rows) = (block.entries.start, block.entries.len());
                     let dz = dz_no.part([first, rows], [0, o]);
-                    dx.write(|dx| gemm(mat_mut(dx, rows, i), Write::Replace, dz, *w_t));
+                    gemm(dx.matrix(rows, i), Write::Replace, dz, *w_t);
                 });
                 backward.contribute(x.grad, x.value.len(), |dx, write| {
                     combine(&groups, &dx_n, None, dx, i, write);
@@ -320,7 +320,7 @@ impl<'t> Var<'t> {
             }
             let start = weights.start(params, block.group, o);
             let u = u.part([first, rows], [0, i]);
-            y.write(|y| product(mat_mut(y, rows, o), start, u, w, Finish::None));
+            product(y.matrix(rows, o), start, u, w, Finish::None);
         });
         let mut y = tape.take(shape.len());
         let start = match residual {

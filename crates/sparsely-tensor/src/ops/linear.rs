@@ -6,8 +6,8 @@ use super::saved::{Output, Saved, matrix, parts};
 use crate::buffer::Buffer;
 use crate::kernel::elementwise::{Activation, activate, add_slice, narrow};
 use crate::kernel::gemm::{
-    Finish, Left, PANEL_COLUMNS, ROW_BLOCK, Right, Start, Values, add_outer, gemm_by_rows,
-    has_columns_for_all, mat, mat_mut, product, reads_as_it_lies, with_packed,
+    Finish, Left, ROW_BLOCK, Right, Start, Values, add_outer, gemm_by_rows, has_columns_for_all,
+    mat, mat_mut, product, reads_as_it_lies, with_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::precision::Bf16;
@@ -18,8 +18,6 @@ use rayon::prelude::*;
 
 /// Rows that are activated by one task.
 const ROWS_OF_A_TASK: usize = 8;
-/// Sums that stay in the second-level cache beside factors.
-const NEAR: usize = 1 << 17;
 
 impl<'t> Var<'t> {
     /// y = act(x) W + b + residual: `[…, I]`, W `[I, O]`, b `[O]`, residual `[…, O]` → `[…, O]`.
@@ -151,7 +149,7 @@ fn forward(
             let (first, rows) = (block.start, block.len());
             let x = x.part([first, rows], [0, i]);
             let start = terms.start(first, rows, o);
-            write_block(y, start, x, w);
+            product(y.matrix(rows, o), start, x, w, Finish::None);
         });
     };
     let cuts_columns = match w.is_packed() {
@@ -161,43 +159,12 @@ fn forward(
     };
     if reads_as_it_lies(rows, w) || rows < ROW_BLOCK && cuts_columns {
         narrow(copy.0, copy.1);
-        y.write(|y| {
-            with_active(x, |x| gemm_by_rows(mat_mut(y, rows, o), terms.start(0, rows, o), x, *w));
-        });
+        let y = y.matrix(rows, o);
+        with_active(x, |x| gemm_by_rows(y, terms.start(0, rows, o), x, *w));
     } else if w.is_packed() {
         by_blocks(y, copy, w);
     } else {
         with_packed(w, |w| by_blocks(y, copy, w));
-    }
-}
-
-/// A block of the output. What is rounded is computed in columns whose sums stay in the second-level cache, if each
-/// does not activate all rows of the input again.
-fn write_block(y: Output<'_>, start: Start<'_>, x: Left<'_>, w: &Right<'_>) {
-    let [_, o] = w.extents();
-    let whole = |y: &mut [f32]| {
-        let rows = y.len() / o;
-        product(mat_mut(y, rows, o), start, x, w, Finish::None);
-    };
-    let y = match y {
-        Output::Bf16(y) if y.len() > 2 * NEAR && x.act == Activation::Identity => y,
-        y => return y.write(whole),
-    };
-    let rows = y.len() / o;
-    let columns = (NEAR / rows / PANEL_COLUMNS).max(1) * PANEL_COLUMNS;
-    let mut first = 0;
-    while first < o {
-        // Panels end where as many columns follow, or none.
-        let left = o - first;
-        let count = if left < columns + PANEL_COLUMNS { left } else { columns };
-        with_scratch(rows * count, |part| {
-            let (start, w) = (start.columns(first, count), w.subcols(first, count));
-            product(mat_mut(part, rows, count), start, x, &w, Finish::None);
-            for (row, part) in y.chunks_mut(o).zip(part.chunks(count)) {
-                narrow(part, &mut row[first..first + count]);
-            }
-        });
-        first += count;
     }
 }
 
@@ -225,10 +192,7 @@ fn backward_input(
     backward.contribute_product(x.grad, rows * i, |dx, write| {
         let dy = Left::from(dy);
         if act == Activation::Identity && rows < ROW_BLOCK {
-            let compute = |dx: &mut _| {
-                gemm_by_rows(mat_mut(dx, rows, i), write.into(), dy, *w_t);
-            };
-            return dx.write(compute);
+            return gemm_by_rows(dx.matrix(rows, i), write.into(), dy, *w_t);
         }
         with_packed(w_t, |w_t| {
             let x = x.mat(rows, i);
@@ -241,16 +205,16 @@ fn backward_input(
                     Activation::Identity => Finish::None,
                     act => Finish::Slope { act, at: x.part([first, rows], [0, i]) },
                 };
-                dx.write(|dx| {
-                    if write == Write::Replace || act == Activation::Identity {
-                        return product(mat_mut(dx, rows, i), write.into(), dy, w_t, finish);
-                    }
+                match dx {
                     // The slope is the product's alone.
-                    with_scratch(dx.len(), |du| {
-                        product(mat_mut(du, rows, i), Start::Zero, dy, w_t, finish);
-                        add_slice(dx, du);
-                    });
-                });
+                    Output::F32(dx) if write == Write::Add && act != Activation::Identity => {
+                        with_scratch(dx.len(), |du| {
+                            product(mat_mut(du, rows, i), Start::Zero, dy, w_t, finish);
+                            add_slice(dx, du);
+                        });
+                    }
+                    dx => product(dx.matrix(rows, i), write.into(), dy, w_t, finish),
+                }
             });
         });
     });

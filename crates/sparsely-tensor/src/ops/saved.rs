@@ -2,7 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::kernel::elementwise::{narrow, widen};
-use crate::kernel::gemm::{Values, mat};
+use crate::kernel::gemm::{Values, ValuesMut, mat, mat_mut};
 use crate::kernel::scratch::with_scratch;
 use crate::precision::Bf16;
 use crate::tape::{GradId, Var};
@@ -66,6 +66,17 @@ impl<'a> Output<'a> {
         match self {
             Output::F32(values) => values.chunks_mut(len).map(Output::F32).collect(),
             Output::Bf16(values) => values.chunks_mut(len).map(Output::Bf16).collect(),
+        }
+    }
+
+    /// The first values as a row-major matrix.
+    pub(crate) fn matrix(self, rows: usize, cols: usize) -> ValuesMut<'a> {
+        match self {
+            Output::F32(values) => mat_mut(values, rows, cols).into(),
+            Output::Bf16(values) => {
+                let values = &mut values[..rows * cols];
+                ValuesMut::Bf16(faer::MatMut::from_row_major_slice_mut(values, rows, cols))
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! What is multiplied: matrices, or those of their rows and columns that are named.
 
-use super::MatRef;
+use super::{MatMut, MatRef};
 use crate::kernel::elementwise::widen;
 use crate::kernel::scratch::with_scratch;
 use crate::precision::{Bf16, Stored};
 use crate::{Activation, Precision};
+use faer::prelude::ReborrowMut;
 
 /// A matrix as it is stored.
 #[derive(Clone, Copy)]
@@ -95,6 +96,65 @@ impl<'a> From<MatRef<'a>> for Values<'a> {
     fn from(values: MatRef<'a>) -> Values<'a> {
         Values::F32(values)
     }
+}
+
+/// A matrix to write, as it is stored.
+pub(crate) enum ValuesMut<'a> {
+    F32(MatMut<'a>),
+    /// Each value is rounded.
+    Bf16(faer::MatMut<'a, Bf16>),
+}
+
+impl<'a> ValuesMut<'a> {
+    /// Number of rows.
+    pub(crate) fn nrows(&self) -> usize {
+        match self {
+            ValuesMut::F32(m) => m.nrows(),
+            ValuesMut::Bf16(m) => m.nrows(),
+        }
+    }
+
+    /// Number of columns.
+    pub(crate) fn ncols(&self) -> usize {
+        match self {
+            ValuesMut::F32(m) => m.ncols(),
+            ValuesMut::Bf16(m) => m.ncols(),
+        }
+    }
+
+    /// The same for a shorter time.
+    pub(crate) fn rb_mut(&mut self) -> ValuesMut<'_> {
+        match self {
+            ValuesMut::F32(m) => ValuesMut::F32(m.rb_mut()),
+            ValuesMut::Bf16(m) => ValuesMut::Bf16(m.rb_mut()),
+        }
+    }
+
+    /// The rows before `cut`, and the others.
+    pub(crate) fn split_at_row(self, cut: usize) -> (ValuesMut<'a>, ValuesMut<'a>) {
+        match self {
+            ValuesMut::F32(m) => both(m.split_at_row_mut(cut), ValuesMut::F32),
+            ValuesMut::Bf16(m) => both(m.split_at_row_mut(cut), ValuesMut::Bf16),
+        }
+    }
+
+    /// The columns before `cut`, and the others.
+    pub(crate) fn split_at_col(self, cut: usize) -> (ValuesMut<'a>, ValuesMut<'a>) {
+        match self {
+            ValuesMut::F32(m) => both(m.split_at_col_mut(cut), ValuesMut::F32),
+            ValuesMut::Bf16(m) => both(m.split_at_col_mut(cut), ValuesMut::Bf16),
+        }
+    }
+}
+
+impl<'a> From<MatMut<'a>> for ValuesMut<'a> {
+    fn from(values: MatMut<'a>) -> ValuesMut<'a> {
+        ValuesMut::F32(values)
+    }
+}
+
+fn both<T, U>((a, b): (T, T), f: impl Fn(T) -> U) -> (U, U) {
+    (f(a), f(b))
 }
 
 /// The left factor, act(values), of all rows or of those that are named.

@@ -4,7 +4,6 @@ use super::*;
 use crate::Activation;
 use crate::kernel::elementwise::{self, activate};
 use crate::precision::{Bf16, nearest_bf16};
-use faer::prelude::ReborrowMut;
 use rand::{Rng, SeedableRng};
 
 const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
@@ -36,11 +35,11 @@ fn a_row_alone_has_the_bits_it_has_among_others() {
             let (a, b) = (random(200 * k, 1), random(k * n, 2));
             let b = Right::new(mat(&b, k, n), precision);
             let mut all = vec![0.0; 200 * n];
-            gemm_by_rows(mat_mut(&mut all, 200, n), Start::Zero, mat(&a, 200, k).into(), b);
+            gemm_by_rows(mat_mut(&mut all, 200, n).into(), Start::Zero, mat(&a, 200, k).into(), b);
             for m in (1..=64).chain([127, 128, 129]) {
                 let mut few = vec![0.0; m * n];
                 let rows = mat(&a[7 * k..], m, k);
-                gemm_by_rows(mat_mut(&mut few, m, n), Start::Zero, rows.into(), b);
+                gemm_by_rows(mat_mut(&mut few, m, n).into(), Start::Zero, rows.into(), b);
                 assert!(few == all[7 * n..(7 + m) * n], "{precision:?}, {m} rows, k {k}, n {n}");
             }
         }
@@ -60,10 +59,10 @@ fn every_kernel_gives_a_row_its_own_bits() {
         };
         for (name, run) in implementations(precision) {
             let mut all = vec![0.0; 70 * n];
-            run(mat_mut(&mut all, 70, n), &asked(70, 0));
+            run(mat_mut(&mut all, 70, n).into(), &asked(70, 0));
             for m in [1, 2, 7, 8, 16, 17, 33, 48] {
                 let mut few = vec![0.0; m * n];
-                run(mat_mut(&mut few, m, n), &asked(m, 9));
+                run(mat_mut(&mut few, m, n).into(), &asked(m, 9));
                 assert!(few == all[9 * n..(9 + m) * n], "{name}, {m} rows, k {k}, n {n}");
             }
         }
@@ -95,7 +94,7 @@ fn row_blocks_and_strands_cover_the_product() {
         let (a, b) = (random(m * k, 3), random(k * n, 4));
         let right = Right::new(mat(&b, k, n), precision);
         let by_rows = |c: &mut [f32]| {
-            gemm_by_rows(mat_mut(c, m, n), Start::Output, mat(&a, m, k).into(), right);
+            gemm_by_rows(mat_mut(c, m, n).into(), Start::Output, mat(&a, m, k).into(), right);
         };
         let a_t: Vec<f32> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
         let outer = |c: &mut [f32]| {
@@ -137,7 +136,7 @@ fn columns_of_a_packed_factor_have_their_bits() {
                     let pool =
                         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     pool.install(|| {
-                        gemm_by_rows(mat_mut(&mut cut, m, n), Start::Zero, left(), *right);
+                        gemm_by_rows(mat_mut(&mut cut, m, n).into(), Start::Zero, left(), *right);
                     });
                     assert!(cut == whole, "{precision:?} {m}×{k}×{n}, {threads} threads");
                 }
@@ -168,7 +167,7 @@ fn columns_of_a_packed_factor_have_their_bits() {
                         let bias = Some(&bias[first..first + count]);
                         let (start, right) =
                             (Start::Terms { bias, residual }, own.subcols(first, count));
-                        let dst = mat_mut(&mut part, m, count);
+                        let dst = (mat_mut(&mut part, m, count).into(), 2);
                         let product =
                             product::Product::new(dst, start, left(), &right, Finish::None);
                         // SAFETY: the processor has the kernel's instruction set, and the extents fit.
@@ -203,35 +202,58 @@ struct Asked<'a> {
     finish: Finish<'a>,
 }
 
-/// A product by one implementation.
-type Implementation = Box<dyn Fn(MatMut<'_>, &Asked<'_>)>;
+/// A product by one implementation; false if it does not write such a result.
+type Implementation = Box<dyn Fn(ValuesMut<'_>, &Asked<'_>) -> bool>;
 
 /// The product as layers ask for it, with its right factor packed before, by `faer`, and by every kernel that
 /// this processor has.
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, unused_variables))]
 fn implementations(precision: Precision) -> Vec<(String, Implementation)> {
-    let mut all: Vec<(String, Implementation)> = vec![
-        ("chosen".into(), Box::new(|dst, a| product(dst, a.start, a.left, &a.right, a.finish))),
-        (
-            "packed".into(),
-            Box::new(|mut dst, a| {
-                with_packed(&a.right, |right| {
-                    product(dst.rb_mut(), a.start, a.left, right, a.finish);
-                });
-            }),
-        ),
-        ("portable".into(), Box::new(|dst, a| portable(dst, a.start, a.left, &a.right, a.finish))),
-    ];
-    #[cfg(target_arch = "x86_64")]
-    for entries in product::all_entries(precision) {
-        let run: Implementation = Box::new(|dst, a| {
-            let product = product::Product::new(dst, a.start, a.left, &a.right, a.finish);
-            // SAFETY: the processor has the kernel's instruction set, and the extents fit.
-            unsafe { (entries.run)(&product.expect("strides of our layers")) };
+    let chosen: Implementation = Box::new(|dst, a| {
+        product(dst, a.start, a.left, &a.right, a.finish);
+        true
+    });
+    let packed: Implementation = Box::new(|mut dst, a| {
+        with_packed(&a.right, |right| {
+            product(dst.rb_mut(), a.start, a.left, right, a.finish);
         });
-        all.push((entries.name.into(), run));
-    }
+        true
+    });
+    let portable: Implementation = Box::new(|dst, a| {
+        let ValuesMut::F32(dst) = dst else { return false };
+        portable(dst, a.start, a.left, &a.right, a.finish);
+        true
+    });
+    let mut all =
+        vec![("chosen".into(), chosen), ("packed".into(), packed), ("portable".into(), portable)];
+    all.extend(own_implementations(precision));
     all
+}
+
+/// By every kernel that this processor has.
+#[cfg(target_arch = "x86_64")]
+fn own_implementations(precision: Precision) -> Vec<(String, Implementation)> {
+    let implementation = |entries: &'static product::Entries| {
+        let run: Implementation = Box::new(|dst, a| {
+            let k = a.left.num_inner();
+            let blocks = k.div_ceil((entries.block_len)(k));
+            let is_there = matches!(dst, ValuesMut::F32(_)) || blocks == 1;
+            let product = product::Product::new((dst, blocks), a.start, a.left, &a.right, a.finish);
+            assert_eq!(product.is_some(), is_there, "strides of our layers");
+            if let Some(product) = product {
+                // SAFETY: the processor has the kernel's instruction set, and the extents fit.
+                unsafe { (entries.run)(&product) };
+            }
+            is_there
+        });
+        (entries.name.into(), run)
+    };
+    product::all_entries(precision).into_iter().map(implementation).collect()
+}
+
+/// There is none.
+#[cfg(not(target_arch = "x86_64"))]
+fn own_implementations(_precision: Precision) -> Vec<(String, Implementation)> {
+    Vec::new()
 }
 
 /// All transpositions, starts, finishes and activations, inside a wider matrix whose other columns must stay as
@@ -269,7 +291,7 @@ fn every_product_agrees_with_the_plain_loop() {
             let u = active(left, act);
             for (name, run) in implementations(precision) {
                 let mut c = vec![0.5; m * (n + 3)];
-                run(mat_mut(&mut c, m, n + 3).subcols_mut(2, n), &asked);
+                run(mat_mut(&mut c, m, n + 3).subcols_mut(2, n).into(), &asked);
                 for (i, row) in c.chunks(n + 3).enumerate() {
                     assert_eq!([row[0], row[1], row[n + 2]], [0.5; 3]);
                     for j in 0..n {
@@ -405,8 +427,8 @@ fn named_rows_have_the_bits_of_their_copies() {
             };
             for (name, run) in implementations(precision) {
                 let [mut c, mut want] = [vec![0.5; m * n], vec![0.5; m * n]];
-                run(mat_mut(&mut c, m, n), &by_name);
-                run(mat_mut(&mut want, m, n), &copied);
+                run(mat_mut(&mut c, m, n).into(), &by_name);
+                run(mat_mut(&mut want, m, n).into(), &copied);
                 assert!(c == want, "{name} {m}×{k}×{n} {act:?}");
             }
         }
@@ -481,7 +503,7 @@ fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
                 let finish = Finish::Slope { act: Activation::Tanh, at };
                 let asked = Asked { start: Start::Zero, left, right, finish };
                 let mut c = vec![9.0; m * n];
-                run(mat_mut(&mut c, m, n), &asked);
+                run(mat_mut(&mut c, m, n).into(), &asked);
                 c
             };
             for (name, run) in implementations(precision) {
@@ -492,6 +514,50 @@ fn what_is_stored_as_bf16_has_the_bits_of_its_values() {
                 let wide = asked(a, b, mat(&at_wide, m + pad, n + pad).into(), &run);
                 let what = format!("{name} {m}×{k}×{n} {case} {precision:?}, {pad}, {first}");
                 assert!(narrow == wide, "{what}");
+            }
+        }
+    }
+}
+
+/// A result that is stored as bf16 is the f32 one rounded once, inside a wider matrix whose other columns stay: one
+/// row and many, panels that it does not fill, inner dimensions of one block and of several.
+#[test]
+fn what_is_rounded_has_the_bits_of_the_result() {
+    let shapes = [
+        (1, 5, 3),
+        (8, 192, 48),
+        (17, 64, 33),
+        (32, 96, 64),
+        (40, 300, 95),
+        (70, 64, 130),
+        (96, 192, 200),
+        (300, 96, 70),
+        (33, 1031, 32),
+    ];
+    let kept = Bf16::nearest(9.0);
+    for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
+        let (a, b, at) = (random(m * k, 5), random(k * n, 6), random(m * n, 7));
+        let bias = random(n, 8);
+        for case in 0..8 {
+            let residual = (case & 2 > 0).then(|| mat(&at, m, n));
+            let terms = Start::Terms { bias: Some(&bias), residual };
+            let slope = Finish::Slope { act: Activation::Gelu, at: mat(&at, m, n).into() };
+            let asked = Asked {
+                start: if case & 1 > 0 { terms } else { Start::Zero },
+                left: mat(&a, m, k).into(),
+                right: Right::new(mat(&b, k, n), precision),
+                finish: if case & 4 > 0 { slope } else { Finish::None },
+            };
+            for (name, run) in implementations(precision) {
+                let mut rounded = vec![kept; m * (n + 3)];
+                let all = faer::MatMut::from_row_major_slice_mut(&mut rounded, m, n + 3);
+                if !run(ValuesMut::Bf16(all.subcols_mut(2, n)), &asked) {
+                    continue;
+                }
+                let mut wide = vec![9.0; m * (n + 3)];
+                run(mat_mut(&mut wide, m, n + 3).subcols_mut(2, n).into(), &asked);
+                let want: Vec<Bf16> = wide.iter().map(|x| Bf16::nearest(*x)).collect();
+                assert!(rounded == want, "{name} {m}×{k}×{n} {case} {precision:?}");
             }
         }
     }
@@ -609,7 +675,7 @@ fn what_is_not_finite_stays_so() {
                     right: Right::new(mat(&b, 33, 20), precision),
                     finish: Finish::None,
                 };
-                run(mat_mut(&mut c, 40, 20), &asked);
+                run(mat_mut(&mut c, 40, 20).into(), &asked);
                 for (i, row) in c.chunks(20).enumerate() {
                     let fits = |x: &f32| if i == 5 { is_so(*x) } else { *x == 33.0 };
                     assert!(row.iter().all(fits), "{name}, {bad}, row {i}: {row:?}");

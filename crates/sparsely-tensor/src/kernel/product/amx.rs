@@ -3,6 +3,7 @@
 //! The intrinsics are not stable yet, so the instructions stand as text; Linux lets a process use the
 //! registers when it has asked.
 
+use super::ROWS;
 use super::kernel::{Kernel, pairs_along, pairs_down, stored_pairs_along, stored_pairs_down};
 use super::tile::Tile;
 use crate::kernel::register::Register;
@@ -62,7 +63,6 @@ pub(super) struct AmxBf16;
 
 impl Kernel for AmxBf16 {
     type Register = __m512;
-    type Pending = Pending;
     const TILE_ROWS: usize = 2 * SIDE;
     const TILE_REGISTERS: usize = 2;
     // A panel and a tile's rows of the left factor take two thirds of the first-level cache.
@@ -150,14 +150,13 @@ impl Kernel for AmxBf16 {
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, pending: &mut Pending) {
-        let turn = 1 - pending.turn;
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+        let mut sums = MaybeUninit::<Sums>::uninit();
+        let sums = sums.as_mut_ptr().cast::<f32>();
         // SAFETY: the caller's contract: the left factor has whole registers of rows (packed with room behind
         // its last row), both have whole steps. Of the sums those that were stored are read.
         unsafe {
-            tile.fetch_result(rows, registers * SIDE);
             let is_whole = rows == 2 * SIDE && registers == 2 && tile.is_plain(2 * SIDE);
-            let sums = pending.sums[turn].as_mut_ptr().cast::<f32>();
             let (to, stride) =
                 if is_whole { (tile.dst, tile.dst_stride) } else { (sums, 2 * SIDE) };
             match (rows > SIDE, registers) {
@@ -166,22 +165,10 @@ impl Kernel for AmxBf16 {
                 (false, 2) => one_by_two(tile, to, stride),
                 (false, _) => one_by_one(tile, to, stride),
             }
-            // While the tile registers multiply, the vector registers are free for the tile before.
-            Self::finish(pending);
-            if !is_whole {
-                pending.turn = turn;
-                pending.tile = Some(Unfinished { tile: *tile, rows, registers });
+            if is_whole {
+                return;
             }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn finish(pending: &mut Pending) {
-        let Some(Unfinished { tile, rows, registers }) = pending.tile.take() else { return };
-        let sums = pending.sums[pending.turn].as_ptr().cast::<f32>();
-        for r in 0..rows {
-            // SAFETY: the tile's sums of that row were stored.
-            unsafe {
+            for r in 0..rows {
                 let row = sums.add(r * 2 * SIDE);
                 if registers == 2 {
                     tile.finish(r, [__m512::load(row), __m512::load(row.add(SIDE))]);
@@ -191,29 +178,24 @@ impl Kernel for AmxBf16 {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn round_two(from: *const f32, to: *mut Bf16) {
+        // SAFETY: the caller's contract.
+        unsafe { pairs_along(from).store(to.cast()) };
+    }
+
+    fn rows(lanes: usize) -> usize {
+        // Half of the first-level cache, beside a panel that takes a quarter.
+        const NEAR: usize = 6 << 10;
+        let near = NEAR / lanes.max(1) / Self::TILE_ROWS * Self::TILE_ROWS;
+        // With fewer the panels are read too often.
+        if near < 2 * Self::TILE_ROWS { ROWS } else { near.min(ROWS) }
+    }
 }
 
 #[repr(C, align(64))]
 struct Sums([f32; 4 * SIDE * SIDE]);
-
-/// The sums of a tile, and room for those of the next.
-pub(super) struct Pending {
-    sums: [MaybeUninit<Sums>; 2],
-    turn: usize,
-    tile: Option<Unfinished>,
-}
-
-impl Default for Pending {
-    fn default() -> Pending {
-        Pending { sums: [const { MaybeUninit::uninit() }; 2], turn: 0, tile: None }
-    }
-}
-
-struct Unfinished {
-    tile: Tile,
-    rows: usize,
-    registers: usize,
-}
 
 /// Sums of some registers of rows by some of columns, over the whole inner dimension, to `to`.
 ///

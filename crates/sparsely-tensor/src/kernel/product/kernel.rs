@@ -1,5 +1,6 @@
 //! The ways to multiply: one for each precision and instruction set.
 
+use super::ROWS;
 use super::tile::Tile;
 use crate::kernel::register::Register;
 use crate::precision::{Bf16, Stored};
@@ -13,8 +14,6 @@ use std::hint::black_box;
 pub(super) trait Kernel {
     /// What holds the lanes of a factor, and the f32 sums.
     type Register: Register;
-    /// A tile whose sums are there and whose finish is not.
-    type Pending: Default;
     /// Rows of a tile.
     const TILE_ROWS: usize;
     /// Registers of a row of a tile.
@@ -111,13 +110,22 @@ pub(super) trait Kernel {
     /// Called by the same thread after them.
     unsafe fn end() {}
 
-    /// One tile; see [`Tile::compute`]. It may stay unfinished until the next tile or [`Kernel::finish`]: until then
-    /// what it points to must live, and nobody may read or write its part of the result.
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, pending: &mut Self::Pending);
+    /// One tile; see [`Tile::compute`].
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize);
 
-    /// Finishes the tile that is pending.
+    /// The nearest bf16 of the elements of two registers.
     #[inline(always)]
-    unsafe fn finish(_pending: &mut Self::Pending) {}
+    unsafe fn round_two(from: *const f32, to: *mut Bf16) {
+        for i in 0..2 * Self::Register::LANES {
+            // SAFETY: the caller's contract: there are as many.
+            unsafe { *to.add(i) = Bf16::nearest(*from.add(i)) };
+        }
+    }
+
+    /// Rows of a left factor of `lanes` lanes that are worked on together.
+    fn rows(_lanes: usize) -> usize {
+        ROWS
+    }
 
     /// Lanes that `k` elements of the inner dimension take.
     fn lanes(k: usize) -> usize {
@@ -167,7 +175,6 @@ pub(super) struct Avx2;
 
 impl Kernel for Avx2 {
     type Register = __m256;
-    type Pending = ();
     const TILE_ROWS: usize = 6;
     const TILE_REGISTERS: usize = 2;
     // A panel takes a third of the smallest first-level cache.
@@ -175,7 +182,7 @@ impl Kernel for Avx2 {
 
     #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, (): &mut ()) {
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }
@@ -186,14 +193,13 @@ pub(super) struct Avx512;
 
 impl Kernel for Avx512 {
     type Register = __m512;
-    type Pending = ();
     const TILE_ROWS: usize = 8;
     const TILE_REGISTERS: usize = 3;
     const INNER: usize = 192;
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, (): &mut ()) {
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }
@@ -204,7 +210,6 @@ pub(super) struct Avx2Rounded;
 
 impl Kernel for Avx2Rounded {
     type Register = __m256;
-    type Pending = ();
     const TILE_ROWS: usize = Avx2::TILE_ROWS;
     const TILE_REGISTERS: usize = Avx2::TILE_REGISTERS;
     const INNER: usize = Avx2::INNER;
@@ -234,7 +239,7 @@ impl Kernel for Avx2Rounded {
 
     #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, (): &mut ()) {
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }
@@ -302,7 +307,6 @@ pub(super) struct Avx512Bf16;
 
 impl Kernel for Avx512Bf16 {
     type Register = __m512;
-    type Pending = ();
     const TILE_ROWS: usize = 8;
     const TILE_REGISTERS: usize = 3;
     const INNER: usize = 192;
@@ -334,6 +338,12 @@ impl Kernel for Avx512Bf16 {
     }
 
     #[inline(always)]
+    unsafe fn round_two(from: *const f32, to: *mut Bf16) {
+        // SAFETY: the caller's contract.
+        unsafe { pairs_along(from).store(to.cast()) };
+    }
+
+    #[inline(always)]
     unsafe fn fma(left: __m512, right: __m512, sum: __m512) -> __m512 {
         // SAFETY: the caller's contract; both types are 512 bits.
         unsafe {
@@ -345,7 +355,7 @@ impl Kernel for Avx512Bf16 {
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize, (): &mut ()) {
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }

@@ -5,7 +5,6 @@
 
 use super::kernel::Kernel;
 use crate::kernel::register::Register;
-use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
 
 /// Most lanes of a register.
 pub(super) const MOST_LANES: usize = 16;
@@ -56,7 +55,7 @@ pub(super) struct DotsTile {
 impl ScatterTile {
     /// Row `r` of the tile, of what begins with `first`.
     #[inline(always)]
-    unsafe fn row(&self, r: usize) -> usize {
+    pub(super) unsafe fn row(&self, r: usize) -> usize {
         // SAFETY: the tile has the row.
         unsafe { *self.rows.add(r) as usize - self.first }
     }
@@ -103,7 +102,6 @@ impl Tile {
         // SAFETY: by contract.
         unsafe {
             let mut acc = [[K::Register::zero(); W]; R];
-            self.fetch_result(R, K::Register::LANES * W);
             // Rows in threes, each three from a pointer of its own: their addresses then need no
             // arithmetic, whose chain would be as long as the multiply-adds take.
             let stride = self.a_rows;
@@ -138,24 +136,6 @@ impl Tile {
         }
     }
 
-    /// Fetches what will be written, while the sums are computed.
-    ///
-    /// # Safety
-    /// The tile has so many rows.
-    #[inline(always)]
-    pub(super) unsafe fn fetch_result(&self, rows: usize, width: usize) {
-        for r in 0..rows {
-            for line in (0..width).step_by(16) {
-                // SAFETY: the tile has the rows; fetching touches nothing.
-                unsafe {
-                    let r = self.scatter.map_or(r, |scatter| scatter.row(r));
-                    let ahead = self.dst.wrapping_add(r * self.dst_stride + line);
-                    _mm_prefetch::<_MM_HINT_ET0>(ahead.cast());
-                }
-            }
-        }
-    }
-
     /// Whether the sums alone are the result, in whole registers.
     pub(super) fn is_plain(&self, columns: usize) -> bool {
         self.columns == columns
@@ -163,6 +143,27 @@ impl Tile {
             && self.bias.is_none()
             && self.residual.is_none()
             && self.scatter.is_none()
+    }
+
+    /// Adds bias and residual to the sums of row `r`, in the order of [`Tile::finish`].
+    ///
+    /// # Safety
+    /// As [`Tile::compute`]; there are as many sums as columns.
+    #[inline(always)]
+    pub(super) unsafe fn add_terms<V: Register>(&self, r: usize, sums: *mut f32) {
+        // SAFETY: by contract.
+        unsafe {
+            let residual = self.residual.map(|residual| residual.add(r * self.residual_stride));
+            let whole = self.columns / V::LANES * V::LANES;
+            for terms in [self.bias, residual].into_iter().flatten() {
+                for c in (0..whole).step_by(V::LANES) {
+                    V::load(sums.add(c)).add(V::load(terms.add(c))).store(sums.add(c));
+                }
+                for c in whole..self.columns {
+                    *sums.add(c) += *terms.add(c);
+                }
+            }
+        }
     }
 
     /// Adds to row `r` of the sums what the tile starts from, and stores it.
