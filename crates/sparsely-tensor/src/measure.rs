@@ -1,6 +1,6 @@
 //! Kernels alone and what the processor could do at most, for benchmarks.
 
-use crate::kernel::gemm::{Right, add_outer, gemm, kernel_name, mat, mat_mut, with_packed};
+use crate::kernel::gemm::{Right, add_outer, gemm, kernel_name, mat, with_packed};
 use crate::kernel::isa::simd;
 use crate::kernel::peak::multiply_adds;
 use crate::kernel::reduce;
@@ -96,7 +96,7 @@ pub fn product_seconds(
     let w = values(count * k * n);
     let (a, b) = (stored(&values(count * m * k)), stored(&w));
     let mut y = pool.take(precision.stored(), count * m * n);
-    let mut sums = pool.zeros(count * m * n);
+    let mut sums = pool.zeros(m * n);
     let weight = |rows, columns| mat(w.as_f32(), rows, columns);
     let right = Right::new(weight(k, n), precision);
     let mut once = |packed: &Right<'_>| {
@@ -113,10 +113,10 @@ pub fn product_seconds(
             }
             Form::Many(_) => {
                 let (a, b) = (matrix(&a, count * m, k), matrix(&b, count * k, n));
-                let c = sums.as_f32_mut().par_chunks_mut(m * n).enumerate();
-                c.for_each(|(i, c)| {
+                let heads = Output::of(&mut y).chunks(m * n).into_par_iter().enumerate();
+                heads.for_each(|(i, y)| {
                     let (a, b) = (a.part([i * m, m], [0, k]), b.part([i * k, k], [0, n]));
-                    gemm(mat_mut(c, m, n), Write::Replace, a, Right::new(b, precision));
+                    gemm(y.matrix(m, n), Write::Replace, a, Right::new(b, precision));
                 });
             }
         }

@@ -404,7 +404,8 @@ fn with_kernels<T: Send>(
     let len = block_len(groups, &kernels);
     let is_shared = |group| groups.group(group).len() > OWN_COPIES * len;
     with_all_packed(kernels, is_shared, |kernels| {
-        parts.into_par_iter().for_each(|(block, part)| {
+        // Each is worth a task of its own, and they differ.
+        parts.into_par_iter().with_max_len(1).for_each(|(block, part)| {
             let kernel = kernels[block.group].as_ref().expect("of each group with rows");
             f(&block, kernel, part);
         });

@@ -62,7 +62,7 @@ impl<'a> Output<'a> {
     }
 
     /// Pieces of `len` elements, and what is left.
-    pub(super) fn chunks(self, len: usize) -> Vec<Output<'a>> {
+    pub(crate) fn chunks(self, len: usize) -> Vec<Output<'a>> {
         match self {
             Output::F32(values) => values.chunks_mut(len).map(Output::F32).collect(),
             Output::Bf16(values) => values.chunks_mut(len).map(Output::Bf16).collect(),

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(super) const WIDTH: usize = 384;
-pub(super) const MLP_WIDTH: usize = 1536;
+/// A width with which the weights of eight experts fit second-level caches (2.4 MB in f32).
+const NARROW: usize = 96;
 /// Calls of each before the clock starts.
 const WARM_UP: usize = 2;
 
@@ -22,11 +23,13 @@ const WARM_UP: usize = 2;
 pub(super) struct Loads {
     name: &'static str,
     rows_e: Vec<usize>,
+    /// Of the rows; the MLP's is four times as much.
+    width: usize,
 }
 
 impl Loads {
     pub(super) fn balanced(e: usize, rows: usize) -> Loads {
-        Loads { name: "balanced", rows_e: vec![rows; e] }
+        Loads { name: "balanced", rows_e: vec![rows; e], width: WIDTH }
     }
 
     /// As [`Loads::balanced`] in sum, the load of each rank 1/rank of the first.
@@ -35,7 +38,16 @@ impl Loads {
         let share = |rank: usize| (e * rows) as f64 / harmonic / rank as f64;
         let mut rows_e: Vec<usize> = (1..=e).map(|rank| share(rank) as usize).collect();
         rows_e[0] += e * rows - rows_e.iter().sum::<usize>();
-        Loads { name: "zipf", rows_e }
+        Loads { name: "zipf", rows_e, width: WIDTH }
+    }
+
+    /// The same of another width.
+    fn of_width(self, width: usize) -> Loads {
+        Loads { width, ..self }
+    }
+
+    fn mlp_width(&self) -> usize {
+        4 * self.width
     }
 
     fn num_rows(&self) -> usize {
@@ -87,6 +99,7 @@ fn tell_experts(args: &BenchArgs) -> Result<()> {
     for rows in [1, 4, 25, 100, 400] {
         tell(args, &Loads::balanced(8, rows), bandwidth, calls)?;
     }
+    tell(args, &Loads::balanced(8, 25).of_width(NARROW), bandwidth, calls)?;
     tell(args, &Loads::zipf(8, 100), bandwidth, calls)?;
     tell(args, &Loads::zipf(8, 400), bandwidth, calls)?;
     for experts in [16, 32, 64, 128] {
@@ -100,12 +113,12 @@ fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result
     let Measured { forward: [experts, dense], backward: [experts_back, dense_back] } =
         measure(loads, precision, calls)?;
     let (e, t) = (loads.rows_e.len(), loads.num_rows());
-    let weights = (e * 2 * WIDTH * MLP_WIDTH * size_of::<f32>()) as f64;
+    let weights = (e * 2 * loads.width * loads.mlp_width() * size_of::<f32>()) as f64;
     let of_bandwidth = weights / experts / bandwidth;
     let threads = rayon::current_num_threads();
     if args.json {
         let line = json!({
-            "loads": loads.name, "experts": e, "rows": t, "width": WIDTH, "mlp_width": MLP_WIDTH,
+            "loads": loads.name, "experts": e, "rows": t, "width": loads.width, "mlp_width": loads.mlp_width(),
             "precision": precision, "threads": threads,
             "kernel": product_kernel(precision.into()),
             "forward_seconds": experts, "dense_forward_seconds": dense,
@@ -116,9 +129,10 @@ fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result
         say!("{line}");
     } else {
         say!(
-            "{:<8} {e:>3} experts, {:>3} rows each: forward {:>7.2} ms, {:.2} of dense, backward {:>7.2} ms, \
+            "{:<8} {e:>3} experts of width {:>3}, {:>3} rows each: forward {:>7.2} ms, {:.2} of dense, backward {:>7.2} ms, \
              {:.2} of dense; weights read at {:.0} % of {:.1} GB/s ({precision}, {threads} threads)",
             loads.name,
+            loads.width,
             t / e,
             1e3 * experts,
             experts / dense,
@@ -152,7 +166,7 @@ fn measure(loads: &Loads, precision: Precision, calls: usize) -> Result<Measured
     let subject = Subject::new(loads)?;
     let mut grads = Slab::zeros(subject.params.layout().clone());
     let slopes: Vec<f64> =
-        (0..loads.num_rows() * WIDTH).map(|i| (i % 7) as f64 / 7.0 - 0.4).collect();
+        (0..loads.num_rows() * loads.width).map(|i| (i % 7) as f64 / 7.0 - 0.4).collect();
     let (mut forward, mut backward) = ([vec![], vec![]], [vec![], vec![]]);
     for call in 0..WARM_UP + calls {
         for which in 0..2 {
@@ -175,11 +189,12 @@ fn measure(loads: &Loads, precision: Precision, calls: usize) -> Result<Measured
 impl Subject {
     pub(super) fn new(loads: &Loads) -> Result<Subject> {
         let (e, t) = (loads.rows_e.len(), loads.num_rows());
+        let (width, mlp_width) = (loads.width, loads.mlp_width());
         let mut init = Initializer::default();
         Ok(Subject {
-            x_td: init.vector("x", [t, WIDTH], Init::Normal { std: 1.0 }),
-            experts: Experts::init(&mut init, [e, WIDTH, MLP_WIDTH], 0.0, ExpertInit::Different),
-            dense: Mlp::init(&mut init, "mlp", [WIDTH, MLP_WIDTH], 0.0),
+            x_td: init.vector("x", [t, width], Init::Normal { std: 1.0 }),
+            experts: Experts::init(&mut init, [e, width, mlp_width], 0.0, ExpertInit::Different),
+            dense: Mlp::init(&mut init, "mlp", [width, mlp_width], 0.0),
             rows: loads.groups()?.into(),
             params: init.finish(0),
             pool: Pool::new(),

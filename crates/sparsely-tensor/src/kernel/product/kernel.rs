@@ -18,6 +18,9 @@ pub(super) trait Kernel {
     const TILE_ROWS: usize;
     /// Registers of a row of a tile.
     const TILE_REGISTERS: usize;
+    /// Registers of the widest panel. Four thirds of a tile are one panel, whose tiles have three quarters of the rows:
+    /// one of a single register could not hide the latency of its chains.
+    const WIDEST: usize = Self::TILE_REGISTERS + (Self::TILE_REGISTERS == 3) as usize;
     /// Most lanes of the inner dimension in a block.
     const INNER: usize;
     /// Neighbours of the inner dimension that share a lane of a packed factor.
@@ -149,13 +152,12 @@ pub(super) trait Kernel {
     fn panel_width(left: usize) -> usize {
         let padded = left.next_multiple_of(Self::Register::LANES);
         let whole = Self::TILE_REGISTERS * Self::Register::LANES;
-        // Four thirds of a tile are two equal panels: one of a single register could not hide
-        // the latency of its chains.
-        if Self::TILE_REGISTERS == 3 && padded == 4 * Self::Register::LANES {
-            2 * Self::Register::LANES
-        } else {
-            padded.min(whole)
-        }
+        if padded == Self::WIDEST * Self::Register::LANES { padded } else { padded.min(whole) }
+    }
+
+    /// Rows of the tiles of a panel of so many registers.
+    fn tile_rows(registers: usize) -> usize {
+        if registers > Self::TILE_REGISTERS { Self::TILE_ROWS * 3 / 4 } else { Self::TILE_ROWS }
     }
 }
 

@@ -374,8 +374,10 @@ impl<'a> Product<'a> {
             residual_stride,
             scatter: None,
         };
-        for i in (0..rows).step_by(K::TILE_ROWS) {
-            let height = K::TILE_ROWS.min(rows - i);
+        let registers = width / K::Register::LANES;
+        let tile_rows = K::tile_rows(registers);
+        for i in (0..rows).step_by(tile_rows) {
+            let height = tile_rows.min(rows - i);
             if let Some(next) = next {
                 fetch_far(next.wrapping_add(i * share), share * height);
             }
@@ -387,7 +389,7 @@ impl<'a> Product<'a> {
                 if let Some(slope) = slope {
                     slope.fetch(height, tile.columns);
                 }
-                let size = [height, width / K::Register::LANES];
+                let size = [height, registers];
                 match self.dst {
                     Place::F32(dst) => {
                         tile.scatter = self.scatter_at(i0 + i, j);

@@ -77,8 +77,9 @@ impl Tile {
                 match (rows, registers) {
                     $(($r, 1) => self.compute::<K, $r, 1>(),
                       ($r, 2) => self.compute::<K, $r, 2>(),
-                      ($r, 3) => self.compute::<K, $r, 3>(),)*
-                    _ => unreachable!("a tile has 1 to 8 rows of 1 to 3 registers"),
+                      ($r, 3) => self.compute::<K, $r, 3>(),
+                      ($r, 4) => self.compute::<K, $r, 4>(),)*
+                    _ => unreachable!("a tile has 1 to 8 rows of 1 to 4 registers"),
                 }
             };
         }
@@ -96,7 +97,7 @@ impl Tile {
     #[allow(clippy::pointers_in_nomem_asm_block)]
     #[inline(always)]
     unsafe fn compute<K: Kernel, const R: usize, const W: usize>(&self) {
-        if R > K::TILE_ROWS || W > K::TILE_REGISTERS {
+        if W > K::WIDEST || R > K::tile_rows(W) {
             unreachable!("larger than the register file");
         }
         // SAFETY: by contract.
@@ -235,8 +236,8 @@ impl Tile {
     /// [`Tile::finish`], element by element, for panels that the result does not fill.
     #[inline(always)]
     unsafe fn finish_some<V: Register, const W: usize>(&self, r: usize, acc: [V; W]) {
-        let mut row = [0.0_f32; 48];
-        // SAFETY: by contract of `compute`; a row of a tile has at most 48 elements.
+        let mut row = [0.0_f32; 64];
+        // SAFETY: by contract of `compute`; a row of a tile has at most 64 elements.
         unsafe {
             for (w, acc) in acc.into_iter().enumerate() {
                 acc.store(row.as_mut_ptr().add(V::LANES * w));
