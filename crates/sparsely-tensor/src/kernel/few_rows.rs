@@ -119,8 +119,17 @@ fn add_block(sums: &mut [f32], x: &[f32], right: MatRef<'_>, [k0, k1]: [usize; 2
     let mut p = k0;
     while p + TOGETHER <= k1 {
         let rows = [row(p), row(p + 1), row(p + 2), row(p + 3)];
-        for (x, sums) in x.chunks(k).zip(sums.chunks_mut(n)) {
-            four(sums, rows, [x[p], x[p + 1], x[p + 2], x[p + 3]]);
+        let own = |x: &[f32]| [x[p], x[p + 1], x[p + 2], x[p + 3]];
+        // In one pass: in a second one memory would wait.
+        for (x, sums) in x.chunks(4 * k).zip(sums.chunks_mut(4 * n)) {
+            if sums.len() == 4 * n {
+                let xs = [own(x), own(&x[k..]), own(&x[2 * k..]), own(&x[3 * k..])];
+                four_of_four(sums, rows, xs);
+                continue;
+            }
+            for (x, sums) in x.chunks(k).zip(sums.chunks_mut(n)) {
+                four(sums, rows, own(x));
+            }
         }
         p += TOGETHER;
     }
@@ -164,6 +173,29 @@ simd! {
             sum = I::fma(x[1], b[j], sum);
             sum = I::fma(x[2], c[j], sum);
             sums[j] = I::fma(x[3], d[j], sum);
+        }
+    }
+}
+
+simd! {
+    /// [`four`] of four rows of sums.
+    fn four_of_four<I>(sums: &mut [f32], rows: [&[f32]; 4], x: [[f32; 4]; 4]) {
+        let n = rows[0].len();
+        let (s0, sums) = sums.split_at_mut(n);
+        let (s1, sums) = sums.split_at_mut(n);
+        let (s2, s3) = sums.split_at_mut(n);
+        let s3 = &mut s3[..n];
+        let [a, b, c, d] = rows;
+        let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+        for j in 0..n {
+            let add = |x: [f32; 4], sum: f32| {
+                let sum = I::fma(x[1], b[j], I::fma(x[0], a[j], sum));
+                I::fma(x[3], d[j], I::fma(x[2], c[j], sum))
+            };
+            s0[j] = add(x[0], s0[j]);
+            s1[j] = add(x[1], s1[j]);
+            s2[j] = add(x[2], s2[j]);
+            s3[j] = add(x[3], s3[j]);
         }
     }
 }

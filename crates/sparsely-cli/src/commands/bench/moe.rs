@@ -8,7 +8,7 @@ use serde_json::json;
 use sparsely::moe::{ExpertInit, Experts, Mixing, RouterStats, Routing};
 use sparsely::nn::{Init, Initializer, Mlp, Mode, Precision};
 use sparsely_tensor::measure::{product_kernel, read_bandwidth};
-use sparsely_tensor::{Param, Pool, RowGroups, Slab, Tape, Var};
+use sparsely_tensor::{PackedSlab, Param, Pool, RowGroups, Slab, Tape, Var};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -110,8 +110,11 @@ fn tell_experts(args: &BenchArgs) -> Result<()> {
 
 fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result<()> {
     let precision = args.precision.or(Precision::F32);
-    let Measured { forward: [experts, dense], backward: [experts_back, dense_back] } =
-        measure(loads, precision, calls)?;
+    let Measured {
+        forward: [experts, dense],
+        backward: [experts_back, dense_back],
+        inference: [experts_packed, dense_packed],
+    } = measure(loads, precision, calls)?;
     let (e, t) = (loads.rows_e.len(), loads.num_rows());
     let weights = (e * 2 * loads.width * loads.mlp_width() * size_of::<f32>()) as f64;
     let of_bandwidth = weights / experts / bandwidth;
@@ -124,13 +127,15 @@ fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result
             "forward_seconds": experts, "dense_forward_seconds": dense,
             "backward_seconds": experts_back, "dense_backward_seconds": dense_back,
             "forward_over_dense": experts / dense, "backward_over_dense": experts_back / dense_back,
+            "inference_seconds": experts_packed, "dense_inference_seconds": dense_packed,
+            "inference_over_dense": experts_packed / dense_packed,
             "weight_bytes_per_second": weights / experts, "share_of_bandwidth": of_bandwidth,
         });
         say!("{line}");
     } else {
         say!(
             "{:<8} {e:>3} experts of width {:>3}, {:>3} rows each: forward {:>7.2} ms, {:.2} of dense, backward {:>7.2} ms, \
-             {:.2} of dense; weights read at {:.0} % of {:.1} GB/s ({precision}, {threads} threads)",
+             {:.2} of dense, inference {:>7.2} ms, {:.2} of dense; weights read at {:.0} % of {:.1} GB/s ({precision}, {threads} threads)",
             loads.name,
             loads.width,
             t / e,
@@ -138,6 +143,8 @@ fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result
             experts / dense,
             1e3 * experts_back,
             experts_back / dense_back,
+            1e3 * experts_packed,
+            experts_packed / dense_packed,
             100.0 * of_bandwidth,
             bandwidth / 1e9
         );
@@ -149,6 +156,8 @@ fn tell(args: &BenchArgs, loads: &Loads, bandwidth: f64, calls: usize) -> Result
 struct Measured {
     forward: [f64; 2],
     backward: [f64; 2],
+    /// A forward pass with weights that were packed before.
+    inference: [f64; 2],
 }
 
 /// Experts and a dense MLP of as many rows, with their input `[T, D]` as a parameter, so that its gradient is
@@ -167,7 +176,8 @@ fn measure(loads: &Loads, precision: Precision, calls: usize) -> Result<Measured
     let mut grads = Slab::zeros(subject.params.layout().clone());
     let slopes: Vec<f64> =
         (0..loads.num_rows() * loads.width).map(|i| (i % 7) as f64 / 7.0 - 0.4).collect();
-    let (mut forward, mut backward) = ([vec![], vec![]], [vec![], vec![]]);
+    let [mut forward, mut backward, mut inference] = [const { [vec![], vec![]] }; 3];
+    let packed = PackedSlab::new(subject.params.clone());
     for call in 0..WARM_UP + calls {
         for which in 0..2 {
             let tape = Tape::recording(&subject.params, &subject.pool);
@@ -177,13 +187,21 @@ fn measure(loads: &Loads, precision: Precision, calls: usize) -> Result<Measured
             let begin = Instant::now();
             tape.backward(&loss, &mut grads)?;
             let seconds_back = begin.elapsed().as_secs_f64();
+            let tape = Tape::inference(&packed, &subject.pool);
+            tape.compute_in(precision.into());
+            let (_, seconds_packed) = subject.forward(&tape, which)?;
             if call >= WARM_UP {
                 forward[which].push(seconds);
                 backward[which].push(seconds_back);
+                inference[which].push(seconds_packed);
             }
         }
     }
-    Ok(Measured { forward: forward.map(median), backward: backward.map(median) })
+    Ok(Measured {
+        forward: forward.map(median),
+        backward: backward.map(median),
+        inference: inference.map(median),
+    })
 }
 
 impl Subject {

@@ -40,6 +40,9 @@ use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 const ROWS: usize = 256;
 /// Rows for which panels come from memory as fast as they are multiplied, or slower.
 const FEW_ROWS: usize = 64;
+/// Elements of a right factor whose rows are not worth to be packed for them: its panels would be read from memory in
+/// pieces that are too small.
+const NEAR: usize = 1 << 17;
 /// Rows behind the last one that a tile may read.
 const SPARE_ROWS: usize = 32;
 
@@ -162,6 +165,29 @@ impl Inner {
     }
 }
 
+/// What tiles read of a right factor.
+#[derive(Clone, Copy)]
+enum Read<'a> {
+    /// What was packed before.
+    Before(Panels<'a>),
+    /// Its rows.
+    AsItLies(*const f32),
+    /// The panels of an inner block, which several blocks of rows read.
+    Block,
+    /// A strip of panels after the other.
+    Strip,
+}
+
+/// The columns of a tile, of one inner block.
+#[derive(Clone, Copy)]
+struct Panel {
+    data: *const f32,
+    /// Distance of rows, whose columns are neighbours.
+    rows: usize,
+    /// Distance of the next panel, if there is one.
+    next: usize,
+}
+
 /// Rows of the left factor, of one inner block.
 #[derive(Clone, Copy)]
 struct LeftBlock {
@@ -254,10 +280,10 @@ impl<'a> Product<'a> {
             true => (self.m.min(self.block_rows::<K>()) + SPARE_ROWS) * lanes + active,
             false => 0,
         };
-        let right = match self.panels {
-            Some(_) => 0,
-            None if self.packs_all_panels::<K>() => K::packed_len(K::block_len(self.k), self.n),
-            None => lanes * STRIP * K::TILE_REGISTERS * K::Register::LANES,
+        let right = match self.read::<K>() {
+            Read::Before(_) | Read::AsItLies(_) => 0,
+            Read::Block => K::packed_len(K::block_len(self.k), self.n),
+            Read::Strip => lanes * STRIP * K::WIDEST * K::Register::LANES,
         };
         with_scratch(left, |left| {
             with_scratch(right, |right| {
@@ -283,9 +309,27 @@ impl<'a> Product<'a> {
         !(is_ready && is_plain && self.act == Activation::Identity)
     }
 
-    /// Whether panels are used by several blocks of rows, and so packed before the first.
-    fn packs_all_panels<K: Kernel>(&self) -> bool {
-        self.m > self.block_rows::<K>()
+    /// What the tiles read of the right factor.
+    fn read<K: Kernel>(&self) -> Read<'a> {
+        if let Some(panels) = self.panels {
+            return Read::Before(panels);
+        }
+        match self.right.data {
+            // Whole registers of neighbours that are near, where packing costs more than it gives.
+            Source::F32(data)
+                if K::DEPTH == 1
+                    && !K::CONVERTS
+                    && self.m <= FEW_ROWS
+                    && self.k * self.n <= NEAR
+                    && self.right.is_row_major
+                    && self.right.inner.is_none()
+                    && self.n.is_multiple_of(K::Register::LANES) =>
+            {
+                Read::AsItLies(data)
+            }
+            _ if self.m > self.block_rows::<K>() => Read::Block,
+            _ => Read::Strip,
+        }
     }
 
     /// Rows of the left factor that are worked on together.
@@ -304,10 +348,10 @@ impl<'a> Product<'a> {
         // and end with panels.
         unsafe {
             K::begin();
-            let block_rows = self.block_rows::<K>();
+            let (read, block_rows) = (self.read::<K>(), self.block_rows::<K>());
             for k0 in (0..self.k).step_by(K::block_len(self.k)) {
                 let inner = Inner::of::<K>(k0, self.k);
-                if self.panels.is_none() && self.packs_all_panels::<K>() {
+                if let Read::Block = read {
                     pack_columns::<K>(self.right, self.n, inner, panels.as_mut_ptr());
                 }
                 for i0 in (0..self.m).step_by(block_rows) {
@@ -316,15 +360,14 @@ impl<'a> Product<'a> {
                     let mut j0 = 0;
                     while j0 < self.n {
                         let end = strip_end::<K>(first + j0, total) - first;
-                        let strip = match self.panels {
-                            Some(Panels { all, .. }) => {
+                        let strip = match read {
+                            Read::Before(Panels { all, .. }) => {
                                 let before = k0 / K::DEPTH * padded + (first + j0) * inner.lanes;
                                 all.as_ptr().add(before)
                             }
-                            None if self.packs_all_panels::<K>() => {
-                                panels.as_ptr().add(j0 * inner.lanes)
-                            }
-                            None => {
+                            Read::AsItLies(data) => data.add(k0 * self.right.rows + j0),
+                            Read::Block => panels.as_ptr().add(j0 * inner.lanes),
+                            Read::Strip => {
                                 let to = panels.as_mut_ptr();
                                 pack_strip::<K>(self.right, inner, [j0, end], self.n, to);
                                 to
@@ -333,14 +376,28 @@ impl<'a> Product<'a> {
                         let mut j = j0;
                         while j < end.min(self.n) {
                             let width = K::panel_width(total - first - j);
-                            let panel = strip.add((j - j0) * inner.lanes);
+                            let panel = match read {
+                                Read::AsItLies(_) => Panel {
+                                    data: strip.add(j - j0),
+                                    rows: self.right.rows,
+                                    next: width,
+                                },
+                                _ => Panel {
+                                    data: strip.add((j - j0) * inner.lanes),
+                                    rows: width,
+                                    next: width * inner.lanes,
+                                },
+                            };
                             let tiles = ([i0, rows], [j, width]);
                             j += width;
                             // Weights that are read once come from memory.
-                            let is_next = self.panels.is_some() && self.m <= FEW_ROWS && j < self.n;
-                            let next = is_next.then(|| panel.add(width * inner.lanes));
-                            let factors = (left, panel, next);
-                            self.panel_tiles::<K>(factors, tiles, inner);
+                            let is_read_once = match read {
+                                Read::Before(_) | Read::AsItLies(_) => self.m <= FEW_ROWS,
+                                Read::Block | Read::Strip => false,
+                            };
+                            let next = (is_read_once && j < self.n)
+                                .then(|| Panel { data: panel.data.add(panel.next), ..panel });
+                            self.panel_tiles::<K>((left, panel, next), tiles, inner);
                         }
                         j0 = end;
                     }
@@ -354,17 +411,17 @@ impl<'a> Product<'a> {
     #[inline(always)]
     unsafe fn panel_tiles<K: Kernel>(
         &self,
-        (left, panel, next): (LeftBlock, *const f32, Option<*const f32>),
+        (left, panel, next): (LeftBlock, Panel, Option<Panel>),
         ([i0, rows], [j, width]): ([usize; 2], [usize; 2]),
         inner: Inner,
     ) {
         let (bias, residual, residual_stride, adds) = self.start_at(i0, j, inner);
-        let share = (inner.lanes * width).div_ceil(rows);
         let mut tile = Tile {
             k: inner.lanes,
             a: left.data,
             a_rows: left.rows,
-            b: panel,
+            b: panel.data,
+            b_rows: panel.rows,
             dst: std::ptr::null_mut(),
             dst_stride: self.dst_stride,
             columns: width.min(self.n - j),
@@ -376,10 +433,14 @@ impl<'a> Product<'a> {
         };
         let registers = width / K::Register::LANES;
         let tile_rows = K::tile_rows(registers);
+        let share = inner.lanes.div_ceil(rows.div_ceil(tile_rows));
         for i in (0..rows).step_by(tile_rows) {
             let height = tile_rows.min(rows - i);
             if let Some(next) = next {
-                fetch_far(next.wrapping_add(i * share), share * height);
+                let first = i / tile_rows * share;
+                for p in first..(first + share).min(inner.lanes) {
+                    fetch_far(next.data.wrapping_add(p * next.rows), width);
+                }
             }
             // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.
             unsafe {

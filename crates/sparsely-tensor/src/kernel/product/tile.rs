@@ -18,7 +18,10 @@ pub(super) struct Tile {
     pub(super) a: *const f32,
     /// Distance of the rows.
     pub(super) a_rows: usize,
+    /// Rows of neighbouring columns.
     pub(super) b: *const f32,
+    /// Distance of the rows; kernels with lanes of their own read whole registers one after the other.
+    pub(super) b_rows: usize,
     pub(super) dst: *mut f32,
     pub(super) dst_stride: usize,
     /// Columns that exist in the result.
@@ -91,7 +94,7 @@ impl Tile {
     ///
     /// # Safety
     /// The instruction set of `K`. `a` has R rows of `k` lanes at its stride, `b` `k` rows
-    /// of W registers, `dst` (and the residual) R rows of `columns`, or those that the scatter
+    /// of W registers at its stride, `dst` (and the residual) R rows of `columns`, or those that the scatter
     /// names, the bias one.
     // The block that is meant looks at an address and at nothing that lies there.
     #[allow(clippy::pointers_in_nomem_asm_block)]
@@ -129,7 +132,7 @@ impl Tile {
                         options(pure, nomem, nostack, preserves_flags)
                     );
                 }
-                b = b.add(K::Register::LANES * W);
+                b = b.add(self.b_rows);
             }
             for r in 0..R {
                 self.finish::<K::Register, W>(r, acc[r]);
