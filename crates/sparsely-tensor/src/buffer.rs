@@ -134,9 +134,10 @@ impl Pool {
 /// Zeroed lines, on huge pages where they fill some: activations are walked once and far
 /// apart, so with small pages nearly every row is a miss of the translation cache.
 fn fresh(count: usize) -> Vec<Line> {
-    let lines: Vec<Line> = bytemuck::allocation::zeroed_vec(count);
+    let mut lines: Vec<Line> = Vec::with_capacity(count);
     #[cfg(target_os = "linux")]
-    advise_huge_pages(&lines);
+    advise_huge_pages(lines.spare_capacity_mut());
+    lines.resize(count, bytemuck::Zeroable::zeroed());
     lines
 }
 

@@ -6,7 +6,7 @@
 
 use super::elementwise::{activate, activate_backward, add_slice, axpy, dot};
 use super::gemm::{Dots, Finish, Left, MatMut, MatRef, Right, Scatter, Start};
-use super::isa::simd;
+use super::isa::{Isa, simd};
 use super::scratch::with_scratch;
 use crate::Precision;
 use faer::prelude::ReborrowMut;
@@ -162,6 +162,13 @@ fn add_start(sums: &mut [f32], start: Start<'_>, dst: &MatMut<'_>, i: usize) {
     }
 }
 
+/// `sum + Σ x·w`, one after the other.
+#[inline(always)]
+fn chain<I: Isa>(x: [f32; 4], w: [f32; 4], sum: f32) -> f32 {
+    let sum = I::fma(x[1], w[1], I::fma(x[0], w[0], sum));
+    I::fma(x[3], w[3], I::fma(x[2], w[2], sum))
+}
+
 simd! {
     /// `sums += Σ x·rows`, row after row.
     fn four<I>(sums: &mut [f32], rows: [&[f32]; 4], x: [f32; 4]) {
@@ -169,10 +176,7 @@ simd! {
         let [a, b, c, d] = rows;
         let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
         for j in 0..n {
-            let mut sum = I::fma(x[0], a[j], sums[j]);
-            sum = I::fma(x[1], b[j], sum);
-            sum = I::fma(x[2], c[j], sum);
-            sums[j] = I::fma(x[3], d[j], sum);
+            sums[j] = chain::<I>(x, [a[j], b[j], c[j], d[j]], sums[j]);
         }
     }
 }
@@ -188,14 +192,11 @@ simd! {
         let [a, b, c, d] = rows;
         let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
         for j in 0..n {
-            let add = |x: [f32; 4], sum: f32| {
-                let sum = I::fma(x[1], b[j], I::fma(x[0], a[j], sum));
-                I::fma(x[3], d[j], I::fma(x[2], c[j], sum))
-            };
-            s0[j] = add(x[0], s0[j]);
-            s1[j] = add(x[1], s1[j]);
-            s2[j] = add(x[2], s2[j]);
-            s3[j] = add(x[3], s3[j]);
+            let w = [a[j], b[j], c[j], d[j]];
+            s0[j] = chain::<I>(x[0], w, s0[j]);
+            s1[j] = chain::<I>(x[1], w, s1[j]);
+            s2[j] = chain::<I>(x[2], w, s2[j]);
+            s3[j] = chain::<I>(x[3], w, s3[j]);
         }
     }
 }

@@ -23,7 +23,8 @@ use super::isa::{Level, level};
 use super::scratch::with_scratch;
 #[cfg(target_arch = "x86_64")]
 use super::{few_rows, product};
-use crate::precision::Precision;
+use crate::Activation;
+use crate::precision::{Bf16, Precision};
 use crate::tape::Write;
 use faer::prelude::ReborrowMut;
 use portable::{portable, portable_scatter};
@@ -42,6 +43,8 @@ const COL_BLOCK: usize = PANEL_COLUMNS;
 const WIDE_BLOCK: usize = 1024;
 /// Pieces of a thread that the columns of a packed factor are cut into at most, where there are few rows.
 const PIECES: usize = 2;
+/// Sums that stay in the second-level cache beside factors.
+const NEAR: usize = 1 << 17;
 /// Rows that a partial sum of a weight gradient runs over, or three quarters of them.
 const STRAND: usize = 1024;
 /// Most partial sums of a weight gradient.
@@ -147,16 +150,39 @@ fn checked(
     }
     match dst {
         ValuesMut::F32(dst) => portable(dst, start, left, right, finish),
-        ValuesMut::Bf16(mut dst) => {
-            let (m, n) = dst.shape();
-            with_scratch(m * n, |sums| {
-                checked(mat_mut(sums, m, n).into(), start, left, right, finish);
-                for (i, sums) in sums.chunks(n).enumerate() {
-                    let row = dst.rb_mut().row_mut(i).try_as_row_major_mut().expect("neighbours");
-                    narrow(sums, row.as_slice_mut());
-                }
-            });
-        }
+        ValuesMut::Bf16(dst) => rounded(dst, start, left, right, finish),
+    }
+}
+
+/// By f32 sums, in columns that stay in the second-level cache if each does not activate the left factor again.
+fn rounded(
+    mut dst: faer::MatMut<'_, Bf16>,
+    start: Start<'_>,
+    left: Left<'_>,
+    right: &Right<'_>,
+    finish: Finish<'_>,
+) {
+    let (m, n) = dst.shape();
+    let most = match left.act {
+        Activation::Identity if m * n > 2 * NEAR => (NEAR / m / COL_BLOCK).max(1) * COL_BLOCK,
+        _ => n,
+    };
+    let mut first = 0;
+    while first < n {
+        // Panels end where as many columns follow, or none.
+        let rest = n - first;
+        let count = if rest < most + COL_BLOCK { rest } else { most };
+        let right = right.subcols(first, count);
+        with_scratch(m * count, |sums| {
+            let own = mat_mut(sums, m, count).into();
+            let (start, finish) = (start.columns(first, count), finish.columns(first, count));
+            checked(own, start, left, &right, finish);
+            for (i, sums) in sums.chunks(count).enumerate() {
+                let row = dst.rb_mut().row_mut(i).try_as_row_major_mut().expect("neighbours");
+                narrow(sums, &mut row.as_slice_mut()[first..first + count]);
+            }
+        });
+        first += count;
     }
 }
 
@@ -230,7 +256,13 @@ pub(crate) fn has_columns_for_all(n: usize) -> bool {
 
 /// [`product`] on all threads, cut into blocks of rows, or of columns where rows are few: then each thread reads a
 /// part of the right factor.
-pub(crate) fn gemm_by_rows(dst: ValuesMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>) {
+pub(crate) fn gemm_by_rows<'d>(
+    dst: impl Into<ValuesMut<'d>>,
+    start: Start<'_>,
+    left: Left<'_>,
+    b: Right<'_>,
+) {
+    let dst = dst.into();
     let (m, n) = (dst.nrows(), dst.ncols());
     if m > ROW_BLOCK {
         let cut = half(m, ROW_BLOCK);

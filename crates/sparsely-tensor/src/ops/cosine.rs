@@ -29,7 +29,7 @@ impl<'t> Var<'t> {
         let mut y = tape.take(t * n);
         let (x, mu_values) = (self.values(), tape.params().view(mu));
         gemm_by_rows(
-            mat_mut(y.as_f32_mut(), t, n).into(),
+            mat_mut(y.as_f32_mut(), t, n),
             Start::Zero,
             mat(x, t, d).into(),
             Right::new(mat(mu_values, d, n), Precision::F32),
@@ -49,7 +49,7 @@ impl<'t> Var<'t> {
                 let mut dx = backward.pool.take(DType::F32, t * d);
                 let mu_t = mat(backward.params.view(&mu), d, n).transpose();
                 gemm_by_rows(
-                    mat_mut(dx.as_f32_mut(), t, d).into(),
+                    mat_mut(dx.as_f32_mut(), t, d),
                     Start::Zero,
                     mat(dy.as_f32(), t, n).into(),
                     Right::new(mu_t, Precision::F32),

@@ -141,7 +141,7 @@ impl Extents {
         let gemm = |dst: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>| {
             let b = Right::new(b, precision);
             if groups < FEW_GROUPS {
-                gemm_by_rows(dst.into(), write.into(), a.into(), b);
+                gemm_by_rows(dst, write.into(), a.into(), b);
             } else {
                 gemm(dst, write, a, b);
             }

@@ -1,6 +1,6 @@
 //! A whole MoE layer that drops nothing beside the same one with seats: what dropless routing costs.
 
-use super::moe::WIDTH;
+use super::moe::{MLP_RATIO, WIDTH};
 use super::speed::median;
 use crate::args::BenchArgs;
 use anyhow::Result;
@@ -51,7 +51,7 @@ pub(super) fn tell(args: &BenchArgs, [k, rows]: [usize; 2]) -> Result<()> {
     if args.json {
         let line = json!({
             "loads": "routed", "experts": EXPERTS, "num_selected": k, "tokens": tokens, "width": WIDTH,
-            "mlp_width": 4 * WIDTH, "precision": precision, "threads": threads,
+            "mlp_width": MLP_RATIO * WIDTH, "precision": precision, "threads": threads,
             "kernel": product_kernel(precision.into()), "capacity": SEATS,
             "kept_share": share, "forward_seconds": forward, "capacity_forward_seconds": with_seats,
             "both_seconds": both, "capacity_both_seconds": both_with_seats,
@@ -82,7 +82,7 @@ impl Subject {
         let config = MoeConfig { num_experts: EXPERTS, router, group, ..MoeConfig::default() };
         let mut init = Initializer::default();
         let x = init.vector("x", [1, tokens, WIDTH], Init::Normal { std: 1.0 });
-        let layer = MoeLayer::init(&mut init, &config, [WIDTH, 4 * WIDTH, tokens]);
+        let layer = MoeLayer::init(&mut init, &config, [WIDTH, MLP_RATIO * WIDTH, tokens]);
         Subject { x, layer, params: init.finish(0), pool: Pool::new() }
     }
 

@@ -72,3 +72,11 @@ impl<'a> Start<'a> {
         (Start::Terms { bias, residual: r0 }, Start::Terms { bias, residual: r1 })
     }
 }
+
+impl<'a> Finish<'a> {
+    /// That of some columns.
+    pub(super) fn columns(self, first: usize, count: usize) -> Finish<'a> {
+        let Finish::Slope { act, at } = self else { return self };
+        Finish::Slope { act, at: at.part([0, at.nrows()], [first, count]) }
+    }
+}

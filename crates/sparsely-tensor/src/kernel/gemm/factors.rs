@@ -123,6 +123,7 @@ impl<'a> ValuesMut<'a> {
     }
 
     /// The same for a shorter time.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) fn rb_mut(&mut self) -> ValuesMut<'_> {
         match self {
             ValuesMut::F32(m) => ValuesMut::F32(m.rb_mut()),

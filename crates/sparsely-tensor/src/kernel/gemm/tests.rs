@@ -35,11 +35,11 @@ fn a_row_alone_has_the_bits_it_has_among_others() {
             let (a, b) = (random(200 * k, 1), random(k * n, 2));
             let b = Right::new(mat(&b, k, n), precision);
             let mut all = vec![0.0; 200 * n];
-            gemm_by_rows(mat_mut(&mut all, 200, n).into(), Start::Zero, mat(&a, 200, k).into(), b);
+            gemm_by_rows(mat_mut(&mut all, 200, n), Start::Zero, mat(&a, 200, k).into(), b);
             for m in (1..=64).chain([127, 128, 129]) {
                 let mut few = vec![0.0; m * n];
                 let rows = mat(&a[7 * k..], m, k);
-                gemm_by_rows(mat_mut(&mut few, m, n).into(), Start::Zero, rows.into(), b);
+                gemm_by_rows(mat_mut(&mut few, m, n), Start::Zero, rows.into(), b);
                 assert!(few == all[7 * n..(7 + m) * n], "{precision:?}, {m} rows, k {k}, n {n}");
             }
         }
@@ -94,7 +94,7 @@ fn row_blocks_and_strands_cover_the_product() {
         let (a, b) = (random(m * k, 3), random(k * n, 4));
         let right = Right::new(mat(&b, k, n), precision);
         let by_rows = |c: &mut [f32]| {
-            gemm_by_rows(mat_mut(c, m, n).into(), Start::Output, mat(&a, m, k).into(), right);
+            gemm_by_rows(mat_mut(c, m, n), Start::Output, mat(&a, m, k).into(), right);
         };
         let a_t: Vec<f32> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
         let outer = |c: &mut [f32]| {
@@ -136,7 +136,7 @@ fn columns_of_a_packed_factor_have_their_bits() {
                     let pool =
                         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     pool.install(|| {
-                        gemm_by_rows(mat_mut(&mut cut, m, n).into(), Start::Zero, left(), *right);
+                        gemm_by_rows(mat_mut(&mut cut, m, n), Start::Zero, left(), *right);
                     });
                     assert!(cut == whole, "{precision:?} {m}×{k}×{n}, {threads} threads");
                 }
@@ -270,6 +270,11 @@ fn every_product_agrees_with_the_plain_loop() {
         (300, 300, 70),
         (20, 16, 130),
         (33, 1031, 32),
+        // Panels of four registers, and more rows than AMX works on together.
+        (20, 96, 60),
+        (13, 96, 64),
+        (9, 40, 112),
+        (200, 64, 40),
     ];
     for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
         let (a, b, at) = (random(m * k, 5), random(k * n, 6), random(m * n, 7));
@@ -344,8 +349,15 @@ fn scatterings(precision: Precision) -> Vec<(String, Scattering)> {
 /// Odd sizes, one row and many, rows that are named twice or by nobody, columns of a wider matrix.
 #[test]
 fn rows_are_gathered_and_scattered_as_by_the_plain_loop() {
-    let shapes =
-        [(1, 5, 3), (3, 500, 40), (9, 193, 65), (40, 64, 32), (300, 300, 70), (33, 1031, 32)];
+    let shapes = [
+        (1, 5, 3),
+        (3, 500, 40),
+        (9, 193, 65),
+        (40, 64, 32),
+        (300, 300, 70),
+        (33, 1031, 32),
+        (20, 96, 64),
+    ];
     for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
         let (inputs, outputs, first) = (m + 3, m / 2 + 2, 11);
         let (a, b, at) = (random(inputs * k, 5), random(k * n, 6), random(outputs * n, 7));
@@ -533,15 +545,21 @@ fn what_is_rounded_has_the_bits_of_the_result() {
         (96, 192, 200),
         (300, 96, 70),
         (33, 1031, 32),
+        // Sums that do not stay near.
+        (1400, 1031, 208),
     ];
     let kept = Bf16::nearest(9.0);
     for (precision, (m, k, n)) in BOTH.iter().flat_map(|p| shapes.map(|shape| (*p, shape))) {
         let (a, b, at) = (random(m * k, 5), random(k * n, 6), random(m * n, 7));
         let bias = random(n, 8);
+        let narrow: Vec<Bf16> = at.iter().map(|x| Bf16::nearest(*x)).collect();
+        let stored = Values::Bf16(faer::MatRef::from_row_major_slice(&narrow, m, n));
         for case in 0..8 {
+            // The second bit: with a residual, or slopes that are stored.
             let residual = (case & 2 > 0).then(|| mat(&at, m, n));
             let terms = Start::Terms { bias: Some(&bias), residual };
-            let slope = Finish::Slope { act: Activation::Gelu, at: mat(&at, m, n).into() };
+            let slopes = if case & 2 > 0 { stored } else { mat(&at, m, n).into() };
+            let slope = Finish::Slope { act: Activation::Gelu, at: slopes };
             let asked = Asked {
                 start: if case & 1 > 0 { terms } else { Start::Zero },
                 left: mat(&a, m, k).into(),

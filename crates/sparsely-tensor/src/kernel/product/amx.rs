@@ -3,9 +3,9 @@
 //! The intrinsics are not stable yet, so the instructions stand as text; Linux lets a process use the
 //! registers when it has asked.
 
-use super::ROWS;
-use super::kernel::{Kernel, pairs_along, pairs_down, stored_pairs_along, stored_pairs_down};
+use super::kernel::{Kernel, packs_pairs};
 use super::tile::Tile;
+use super::{ROWS, Sums};
 use crate::kernel::register::Register;
 use crate::precision::Bf16;
 use std::arch::asm;
@@ -72,33 +72,11 @@ impl Kernel for AmxBf16 {
     const ROW_STEP: usize = SIDE;
     const CONVERTS: bool = true;
 
-    #[inline(always)]
-    unsafe fn pack_along(from: *const f32) -> __m512 {
-        // SAFETY: the caller's contract.
-        unsafe { pairs_along(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_down(rows: [*const f32; 2]) -> __m512 {
-        // SAFETY: the caller's contract.
-        unsafe { pairs_down(rows) }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_along_bf16(from: *const Bf16) -> __m512 {
-        // SAFETY: the caller's contract.
-        unsafe { stored_pairs_along(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_down_bf16(rows: [*const Bf16; 2]) -> __m512 {
-        // SAFETY: the caller's contract.
-        unsafe { stored_pairs_down(rows) }
-    }
+    packs_pairs!();
 
     unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
         const HALF_AND_ONE: [[u16; 32 * SIDE]; 2] = [[0x3f00; 32 * SIDE], [0x3f80; 32 * SIDE]];
-        let mut sums = Sums([0.0; 4 * SIDE * SIDE]);
+        let mut sums = Sums([0.0; Sums::LEN]);
         if rounds == 0 {
             return (0, 0.0);
         }
@@ -179,12 +157,6 @@ impl Kernel for AmxBf16 {
         }
     }
 
-    #[inline(always)]
-    unsafe fn round_two(from: *const f32, to: *mut Bf16) {
-        // SAFETY: the caller's contract.
-        unsafe { pairs_along(from).store(to.cast()) };
-    }
-
     fn rows(lanes: usize) -> usize {
         // Half of the first-level cache, beside a panel that takes a quarter.
         const NEAR: usize = 6 << 10;
@@ -193,9 +165,6 @@ impl Kernel for AmxBf16 {
         if near < 2 * Self::TILE_ROWS { ROWS } else { near.min(ROWS) }
     }
 }
-
-#[repr(C, align(64))]
-struct Sums([f32; 4 * SIDE * SIDE]);
 
 /// Sums of some registers of rows by some of columns, over the whole inner dimension, to `to`.
 ///

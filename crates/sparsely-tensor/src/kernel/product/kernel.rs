@@ -18,9 +18,9 @@ pub(super) trait Kernel {
     const TILE_ROWS: usize;
     /// Registers of a row of a tile.
     const TILE_REGISTERS: usize;
-    /// Registers of the widest panel. Four thirds of a tile are one panel, whose tiles have three quarters of the rows:
-    /// one of a single register could not hide the latency of its chains.
-    const WIDEST: usize = Self::TILE_REGISTERS + (Self::TILE_REGISTERS == 3) as usize;
+    /// Registers of the widest panel. If it is four thirds of a tile, its tiles have three quarters of the rows: a panel
+    /// of the single register that is left could not hide the latency of its chains.
+    const PANEL_REGISTERS: usize = Self::TILE_REGISTERS;
     /// Most lanes of the inner dimension in a block.
     const INNER: usize;
     /// Neighbours of the inner dimension that share a lane of a packed factor.
@@ -125,7 +125,7 @@ pub(super) trait Kernel {
         }
     }
 
-    /// Rows of a left factor of `lanes` lanes that are worked on together.
+    /// Rows of a left factor of `lanes` lanes that are worked on together: whole tiles, at most [`ROWS`].
     fn rows(_lanes: usize) -> usize {
         ROWS
     }
@@ -152,7 +152,11 @@ pub(super) trait Kernel {
     fn panel_width(left: usize) -> usize {
         let padded = left.next_multiple_of(Self::Register::LANES);
         let whole = Self::TILE_REGISTERS * Self::Register::LANES;
-        if padded == Self::WIDEST * Self::Register::LANES { padded } else { padded.min(whole) }
+        if padded == Self::PANEL_REGISTERS * Self::Register::LANES {
+            padded
+        } else {
+            padded.min(whole)
+        }
     }
 
     /// Rows of the tiles of a panel of so many registers.
@@ -197,6 +201,7 @@ impl Kernel for Avx512 {
     type Register = __m512;
     const TILE_ROWS: usize = 8;
     const TILE_REGISTERS: usize = 3;
+    const PANEL_REGISTERS: usize = 4;
     const INNER: usize = 192;
 
     #[inline(never)]
@@ -304,6 +309,42 @@ unsafe fn in_turn(halves: __m512i) -> __m512 {
     }
 }
 
+/// How kernels on AVX-512 BF16 pack and round: pairs of neighbours.
+macro_rules! packs_pairs {
+    () => {
+        #[inline(always)]
+        unsafe fn pack_along(from: *const f32) -> __m512 {
+            // SAFETY: the caller's contract.
+            unsafe { $crate::kernel::product::kernel::pairs_along(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn pack_down(rows: [*const f32; 2]) -> __m512 {
+            // SAFETY: the caller's contract.
+            unsafe { $crate::kernel::product::kernel::pairs_down(rows) }
+        }
+
+        #[inline(always)]
+        unsafe fn pack_along_bf16(from: *const Bf16) -> __m512 {
+            // SAFETY: the caller's contract.
+            unsafe { $crate::kernel::product::kernel::stored_pairs_along(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn pack_down_bf16(rows: [*const Bf16; 2]) -> __m512 {
+            // SAFETY: the caller's contract.
+            unsafe { $crate::kernel::product::kernel::stored_pairs_down(rows) }
+        }
+
+        #[inline(always)]
+        unsafe fn round_two(from: *const f32, to: *mut Bf16) {
+            // SAFETY: the caller's contract.
+            unsafe { $crate::kernel::product::kernel::pairs_along(from).store(to.cast()) };
+        }
+    };
+}
+pub(super) use packs_pairs;
+
 /// bf16 on AVX-512 BF16: two neighbours of the inner dimension are multiplied and added at once.
 pub(super) struct Avx512Bf16;
 
@@ -311,39 +352,12 @@ impl Kernel for Avx512Bf16 {
     type Register = __m512;
     const TILE_ROWS: usize = 8;
     const TILE_REGISTERS: usize = 3;
+    const PANEL_REGISTERS: usize = 4;
     const INNER: usize = 192;
     const DEPTH: usize = 2;
     const CONVERTS: bool = true;
 
-    #[inline(always)]
-    unsafe fn pack_along(from: *const f32) -> __m512 {
-        // SAFETY: the caller's contract.
-        unsafe { pairs_along(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_down(rows: [*const f32; 2]) -> __m512 {
-        // SAFETY: the caller's contract.
-        unsafe { pairs_down(rows) }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_along_bf16(from: *const Bf16) -> __m512 {
-        // SAFETY: the caller's contract.
-        unsafe { stored_pairs_along(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_down_bf16(rows: [*const Bf16; 2]) -> __m512 {
-        // SAFETY: the caller's contract.
-        unsafe { stored_pairs_down(rows) }
-    }
-
-    #[inline(always)]
-    unsafe fn round_two(from: *const f32, to: *mut Bf16) {
-        // SAFETY: the caller's contract.
-        unsafe { pairs_along(from).store(to.cast()) };
-    }
+    packs_pairs!();
 
     #[inline(always)]
     unsafe fn fma(left: __m512, right: __m512, sum: __m512) -> __m512 {

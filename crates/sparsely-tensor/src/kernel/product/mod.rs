@@ -1,8 +1,8 @@
 //! The matrix product on vector registers.
 //!
 //! A tile of a few rows by a few registers stays in registers while the inner dimension runs.
-//! The right factor is packed into panels of one tile's width, which stay in the first-level
-//! cache; the left one is read where it lies, or packed where its rows are not contiguous, an
+//! The right factor is packed into panels of a tile's width, which stay in the first-level
+//! cache, or read where it lies by few rows that it is near to; the left one is read where it lies, or packed where its rows are not contiguous, an
 //! activation is applied to it, or its elements are not the lanes that the kernel multiplies. Inner dimensions beyond [`Kernel::INNER`]
 //! are summed block by block. So each element of the result is one chain of multiply-adds for each
 //! block, in an order that depends on the inner dimension alone: not on the other rows, nor on how
@@ -26,7 +26,7 @@ use super::isa::Fused;
 use super::register::Register;
 use super::scratch::with_scratch;
 use crate::Activation;
-use crate::precision::Bf16;
+use crate::precision::{Bf16, Stored};
 use kernel::Kernel;
 use pack::{
     ACTIVE, LeftRows, STRIP, Source, fetch_far, pack_columns, pack_rows, pack_strip,
@@ -36,12 +36,12 @@ use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
 use std::mem::MaybeUninit;
 use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 
-/// Rows of the left factor that are worked on together: they stay in the second-level cache.
+/// Most rows of the left factor that are worked on together: they stay in the second-level cache.
 const ROWS: usize = 256;
 /// Rows for which panels come from memory as fast as they are multiplied, or slower.
-const FEW_ROWS: usize = 64;
-/// Elements of a right factor whose rows are not worth to be packed for them: its panels would be read from memory in
-/// pieces that are too small.
+const FEW: usize = 64;
+/// Elements of the largest right factor that few rows read where it lies: panels of a larger one would come from memory
+/// in pieces that are too small.
 const NEAR: usize = 1 << 17;
 /// Rows behind the last one that a tile may read.
 const SPARE_ROWS: usize = 32;
@@ -109,7 +109,7 @@ impl<'a> Strided<'a> {
 
 /// A product whose extents and strides were checked.
 pub(super) struct Product<'a> {
-    dst: Place,
+    dst: Target,
     dst_stride: usize,
     m: usize,
     n: usize,
@@ -127,7 +127,7 @@ pub(super) struct Product<'a> {
 
 /// Where a result lies.
 #[derive(Clone, Copy)]
-enum Place {
+enum Target {
     F32(*mut f32),
     /// Of a product whose inner dimension is one block, and which is added to nothing there.
     Bf16(*mut Bf16),
@@ -135,7 +135,12 @@ enum Place {
 
 /// The sums of a tile of any kernel.
 #[repr(C, align(64))]
-struct Sums([f32; 1024]);
+struct Sums([f32; Sums::LEN]);
+
+impl Sums {
+    /// Two by two of the largest, which are those of AMX.
+    const LEN: usize = 1024;
+}
 
 /// See [`DotsTile`]; the lanes are those of all rows of the product.
 #[derive(Clone, Copy)]
@@ -184,8 +189,8 @@ struct Panel {
     data: *const f32,
     /// Distance of rows, whose columns are neighbours.
     rows: usize,
-    /// Distance of the next panel, if there is one.
-    next: usize,
+    /// Its columns.
+    width: usize,
 }
 
 /// Rows of the left factor, of one inner block.
@@ -197,8 +202,8 @@ struct LeftBlock {
 }
 
 impl<'a> Product<'a> {
-    /// `None` if the strides are not those of a product that our layers ask for, or if a result that is rounded would
-    /// be summed in more than one of the `blocks` of the inner dimension.
+    /// `None` if the strides are not those of a product that our layers ask for, or if a result that is rounded is added
+    /// to or would be summed in more than one of the `blocks` of the inner dimension.
     pub(super) fn new(
         (dst, blocks): (ValuesMut<'a>, usize),
         start: Start<'a>,
@@ -214,9 +219,9 @@ impl<'a> Product<'a> {
         };
         let n = dst.ncols();
         let (dst, [rows, cols]) = match dst {
-            ValuesMut::F32(m) => (Place::F32(m.as_ptr_mut()), [m.row_stride(), m.col_stride()]),
-            ValuesMut::Bf16(_) if blocks > 1 => return None,
-            ValuesMut::Bf16(m) => (Place::Bf16(m.as_ptr_mut()), [m.row_stride(), m.col_stride()]),
+            ValuesMut::F32(m) => (Target::F32(m.as_ptr_mut()), [m.row_stride(), m.col_stride()]),
+            ValuesMut::Bf16(_) if blocks > 1 || matches!(start, Start::Output) => return None,
+            ValuesMut::Bf16(m) => (Target::Bf16(m.as_ptr_mut()), [m.row_stride(), m.col_stride()]),
         };
         if cols != 1 || rows < 0 || !extras {
             return None;
@@ -283,7 +288,7 @@ impl<'a> Product<'a> {
         let right = match self.read::<K>() {
             Read::Before(_) | Read::AsItLies(_) => 0,
             Read::Block => K::packed_len(K::block_len(self.k), self.n),
-            Read::Strip => lanes * STRIP * K::WIDEST * K::Register::LANES,
+            Read::Strip => lanes * STRIP * K::PANEL_REGISTERS * K::Register::LANES,
         };
         with_scratch(left, |left| {
             with_scratch(right, |right| {
@@ -319,8 +324,8 @@ impl<'a> Product<'a> {
             Source::F32(data)
                 if K::DEPTH == 1
                     && !K::CONVERTS
-                    && self.m <= FEW_ROWS
-                    && self.k * self.n <= NEAR
+                    && self.m <= FEW
+                    && self.k * self.right.rows <= NEAR
                     && self.right.is_row_major
                     && self.right.inner.is_none()
                     && self.n.is_multiple_of(K::Register::LANES) =>
@@ -334,7 +339,9 @@ impl<'a> Product<'a> {
 
     /// Rows of the left factor that are worked on together.
     fn block_rows<K: Kernel>(&self) -> usize {
-        K::rows(K::lanes(K::block_len(self.k)))
+        let rows = K::rows(K::lanes(K::block_len(self.k)));
+        debug_assert!(rows <= ROWS && rows.is_multiple_of(K::ROW_STEP), "whole registers of rows");
+        rows
     }
 
     /// # Safety
@@ -344,7 +351,8 @@ impl<'a> Product<'a> {
         let (first, total) = self.panels.map_or((0, self.n), |panels| (panels.first, panels.total));
         let padded = total.next_multiple_of(K::Register::LANES);
         // SAFETY: all indices stay within the factors (names by contract): k0 + len ≤ k, i + rows ≤ m, and
-        // j + width ≤ n (columns beyond n are zeros of the panel and not stored). Packed columns that are not all begin
+        // j + width ≤ n (columns beyond n are zeros of the panel and not stored; of what is read as it lies there are
+        // none). Packed columns that are not all begin
         // and end with panels.
         unsafe {
             K::begin();
@@ -373,31 +381,26 @@ impl<'a> Product<'a> {
                                 to
                             }
                         };
+                        let panel_at = |j: usize| {
+                            let width = K::panel_width(total - first - j);
+                            let (rows, before) = match read {
+                                Read::AsItLies(_) => (self.right.rows, j - j0),
+                                _ => (width, (j - j0) * inner.lanes),
+                            };
+                            Panel { data: strip.wrapping_add(before), rows, width }
+                        };
+                        // Weights that are read once come from memory.
+                        let is_read_once = match read {
+                            Read::Before(_) | Read::AsItLies(_) => self.m <= FEW,
+                            Read::Block | Read::Strip => false,
+                        };
                         let mut j = j0;
                         while j < end.min(self.n) {
-                            let width = K::panel_width(total - first - j);
-                            let panel = match read {
-                                Read::AsItLies(_) => Panel {
-                                    data: strip.add(j - j0),
-                                    rows: self.right.rows,
-                                    next: width,
-                                },
-                                _ => Panel {
-                                    data: strip.add((j - j0) * inner.lanes),
-                                    rows: width,
-                                    next: width * inner.lanes,
-                                },
-                            };
-                            let tiles = ([i0, rows], [j, width]);
-                            j += width;
-                            // Weights that are read once come from memory.
-                            let is_read_once = match read {
-                                Read::Before(_) | Read::AsItLies(_) => self.m <= FEW_ROWS,
-                                Read::Block | Read::Strip => false,
-                            };
-                            let next = (is_read_once && j < self.n)
-                                .then(|| Panel { data: panel.data.add(panel.next), ..panel });
-                            self.panel_tiles::<K>((left, panel, next), tiles, inner);
+                            let panel = panel_at(j);
+                            let after = j + panel.width;
+                            let next = (is_read_once && after < self.n).then(|| panel_at(after));
+                            self.panel_tiles::<K>((left, panel, next), ([i0, rows], j), inner);
+                            j = after;
                         }
                         j0 = end;
                     }
@@ -412,7 +415,7 @@ impl<'a> Product<'a> {
     unsafe fn panel_tiles<K: Kernel>(
         &self,
         (left, panel, next): (LeftBlock, Panel, Option<Panel>),
-        ([i0, rows], [j, width]): ([usize; 2], [usize; 2]),
+        ([i0, rows], j): ([usize; 2], usize),
         inner: Inner,
     ) {
         let (bias, residual, residual_stride, adds) = self.start_at(i0, j, inner);
@@ -424,14 +427,14 @@ impl<'a> Product<'a> {
             b_rows: panel.rows,
             dst: std::ptr::null_mut(),
             dst_stride: self.dst_stride,
-            columns: width.min(self.n - j),
+            columns: panel.width.min(self.n - j),
             adds,
             bias,
             residual,
             residual_stride,
             scatter: None,
         };
-        let registers = width / K::Register::LANES;
+        let registers = panel.width / K::Register::LANES;
         let tile_rows = K::tile_rows(registers);
         let share = inner.lanes.div_ceil(rows.div_ceil(tile_rows));
         for i in (0..rows).step_by(tile_rows) {
@@ -439,7 +442,7 @@ impl<'a> Product<'a> {
             if let Some(next) = next {
                 let first = i / tile_rows * share;
                 for p in first..(first + share).min(inner.lanes) {
-                    fetch_far(next.data.wrapping_add(p * next.rows), width);
+                    fetch_far(next.data.wrapping_add(p * next.rows), next.width);
                 }
             }
             // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.
@@ -452,13 +455,13 @@ impl<'a> Product<'a> {
                 }
                 let size = [height, registers];
                 match self.dst {
-                    Place::F32(dst) => {
+                    Target::F32(dst) => {
                         tile.scatter = self.scatter_at(i0 + i, j);
                         let row = if tile.scatter.is_some() { 0 } else { i0 + i };
                         tile.dst = dst.add(row * self.dst_stride + j);
                         compute_tile::<K>(&tile, size, slope);
                     }
-                    Place::Bf16(dst) => {
+                    Target::Bf16(dst) => {
                         let dst = dst.add((i0 + i) * self.dst_stride + j);
                         compute_rounded_tile::<K>(&tile, dst, size, slope);
                     }
@@ -469,7 +472,7 @@ impl<'a> Product<'a> {
 
     /// The slopes of the rows from `i` and the columns from `j`.
     #[inline(always)]
-    unsafe fn slope_at(&self, [i, j]: [usize; 2]) -> Option<Slope> {
+    fn slope_at(&self, [i, j]: [usize; 2]) -> Option<Slope> {
         let Finish::Slope { act, at } = self.finish else { return None };
         let (data, stride) = match at {
             Values::F32(m) => (Source::F32(m.as_ptr()), m.row_stride()),
@@ -582,17 +585,19 @@ impl Slope {
         // SAFETY: by contract.
         unsafe {
             match self.at.at(r * self.rows) {
-                Source::F32(at) => {
-                    let at = std::slice::from_raw_parts(at, sums.len());
-                    scale_by_slope::<Fused, _>(self.act, at, sums);
-                }
-                Source::Bf16(at) => {
-                    let at = std::slice::from_raw_parts(at, sums.len());
-                    scale_by_slope::<Fused, _>(self.act, at, sums);
-                }
+                Source::F32(at) => scale_by(self.act, at, sums),
+                Source::Bf16(at) => scale_by(self.act, at, sums),
             }
         }
     }
+}
+
+/// [`scale_by_slope`] at as many values as there are sums.
+#[inline(always)]
+unsafe fn scale_by<S: Stored>(act: Activation, at: *const S, sums: &mut [f32]) {
+    // SAFETY: the caller's contract: there are as many.
+    let at = unsafe { std::slice::from_raw_parts(at, sums.len()) };
+    scale_by_slope::<Fused, _>(act, at, sums);
 }
 
 /// A tile of so many rows and registers.
@@ -637,6 +642,7 @@ unsafe fn compute_rounded_tile<K: Kernel>(
     let width = registers * K::Register::LANES;
     let own =
         Tile { dst: sums, dst_stride: width, columns: width, bias: None, residual: None, ..*tile };
+    debug_assert!(!tile.adds && rows * width <= Sums::LEN, "a result of its own");
     // SAFETY: by contract; the sums have room for the largest tile.
     unsafe {
         for r in 0..rows {
@@ -680,11 +686,11 @@ unsafe fn round_row<K: Kernel>(sums: *const f32, to: *mut Bf16, count: usize) {
         for c in (0..whole).step_by(step) {
             K::round_two(sums.add(c), to.add(c));
         }
-        let mut left = [0.0_f32; 32];
-        let mut last = [Bf16::nearest(0.0); 32];
-        std::ptr::copy_nonoverlapping(sums.add(whole), left.as_mut_ptr(), count - whole);
-        K::round_two(left.as_ptr(), last.as_mut_ptr());
-        std::ptr::copy_nonoverlapping(last.as_ptr(), to.add(whole), count - whole);
+        let mut rest = [0.0_f32; 32];
+        let mut rounded = [Bf16::nearest(0.0); 32];
+        std::ptr::copy_nonoverlapping(sums.add(whole), rest.as_mut_ptr(), count - whole);
+        K::round_two(rest.as_ptr(), rounded.as_mut_ptr());
+        std::ptr::copy_nonoverlapping(rounded.as_ptr(), to.add(whole), count - whole);
     }
 }
 

@@ -100,7 +100,7 @@ impl Tile {
     #[allow(clippy::pointers_in_nomem_asm_block)]
     #[inline(always)]
     unsafe fn compute<K: Kernel, const R: usize, const W: usize>(&self) {
-        if W > K::WIDEST || R > K::tile_rows(W) {
+        if W > K::PANEL_REGISTERS || R > K::tile_rows(W) {
             unreachable!("larger than the register file");
         }
         // SAFETY: by contract.
@@ -132,7 +132,8 @@ impl Tile {
                         options(pure, nomem, nostack, preserves_flags)
                     );
                 }
-                b = b.add(self.b_rows);
+                // Behind the last row there may be nothing.
+                b = b.wrapping_add(self.b_rows);
             }
             for r in 0..R {
                 self.finish::<K::Register, W>(r, acc[r]);
