@@ -1,12 +1,13 @@
 //! The matrix product on vector registers.
 //!
 //! A tile of a few rows by a few registers stays in registers while the inner dimension runs.
-//! The right factor is packed into panels of a tile's width, which stay in the first-level
-//! cache, or read where it lies by few rows that it is near to; the left one is read where it lies, or packed where its rows are not contiguous, an
-//! activation is applied to it, or its elements are not the lanes that the kernel multiplies. Inner dimensions beyond [`Kernel::INNER`]
-//! are summed block by block. So each element of the result is one chain of multiply-adds for each
-//! block, in an order that depends on the inner dimension alone: not on the other rows, nor on how
-//! rows and columns are cut, nor on who packed.
+//! The right factor is packed into panels of a tile's width, which stay in the first-level cache, or
+//! read where it lies by few rows that it is near to. The left one is read where it lies, or packed
+//! where its rows are not contiguous, an activation is applied to it, or its elements are not the
+//! lanes that the kernel multiplies. Inner dimensions beyond [`Kernel::INNER`] are summed block by
+//! block. So each element of the result is one chain of multiply-adds for each block, in an order
+//! that depends on the inner dimension alone: not on the other rows, nor on how rows and columns are
+//! cut, nor on who packed.
 
 mod amx;
 mod entries;
@@ -38,8 +39,8 @@ use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 
 /// Most rows of the left factor that are worked on together: they stay in the second-level cache.
 const ROWS: usize = 256;
-/// Rows for which panels come from memory as fast as they are multiplied, or slower.
-const FEW: usize = 64;
+/// Most rows for which panels come from memory as fast as they are multiplied, or slower.
+const STREAMED: usize = 64;
 /// Elements of the largest right factor that few rows read where it lies: panels of a larger one would come from memory
 /// in pieces that are too small.
 const NEAR: usize = 1 << 17;
@@ -324,7 +325,7 @@ impl<'a> Product<'a> {
             Source::F32(data)
                 if K::DEPTH == 1
                     && !K::CONVERTS
-                    && self.m <= FEW
+                    && self.m <= STREAMED
                     && self.k * self.right.rows <= NEAR
                     && self.right.is_row_major
                     && self.right.inner.is_none()
@@ -391,7 +392,7 @@ impl<'a> Product<'a> {
                         };
                         // Weights that are read once come from memory.
                         let is_read_once = match read {
-                            Read::Before(_) | Read::AsItLies(_) => self.m <= FEW,
+                            Read::Before(_) | Read::AsItLies(_) => self.m <= STREAMED,
                             Read::Block | Read::Strip => false,
                         };
                         let mut j = j0;
