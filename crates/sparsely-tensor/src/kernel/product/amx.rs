@@ -3,9 +3,10 @@
 //! The intrinsics are not stable yet, so the instructions stand as text; Linux lets a process use the
 //! registers when it has asked.
 
+use super::ROWS;
+use super::finish::Sums;
 use super::kernel::{Kernel, packs_pairs};
 use super::tile::Tile;
-use super::{ROWS, Sums};
 use crate::kernel::register::Register;
 use crate::precision::Bf16;
 use std::arch::asm;

@@ -11,30 +11,30 @@
 
 mod amx;
 mod entries;
+mod finish;
 mod kernel;
 mod pack;
+mod strided;
 mod tile;
 
 pub(super) use entries::entries;
 #[cfg(test)]
 pub(super) use entries::{Entries, all_entries};
 
-use super::elementwise::scale_by_slope;
 use super::gemm::{
     Dots, Finish, Left, MatMut, MatRef, Panels, Right, Scatter, Start, Values, ValuesMut,
 };
-use super::isa::Fused;
 use super::register::Register;
 use super::scratch::with_scratch;
 use crate::Activation;
-use crate::precision::{Bf16, Stored};
+use crate::precision::Bf16;
+use finish::{Slope, compute_rounded_tile, compute_tile};
 use kernel::Kernel;
 use pack::{
     ACTIVE, LeftRows, STRIP, Source, fetch_far, pack_columns, pack_rows, pack_strip,
     pack_turned_rows, strip_end,
 };
-use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-use std::mem::MaybeUninit;
+use strided::Strided;
 use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
 
 /// Most rows of the left factor that are worked on together: they stay in the second-level cache.
@@ -46,67 +46,6 @@ const STREAMED: usize = 64;
 const NEAR: usize = 1 << 17;
 /// Rows behind the last one that a tile may read.
 const SPARE_ROWS: usize = 32;
-
-/// A factor of which one axis is contiguous.
-#[derive(Clone, Copy)]
-struct Strided<'a> {
-    data: Source,
-    /// Distance of rows.
-    rows: usize,
-    /// Distance of columns.
-    cols: usize,
-    /// Whether the elements of a row are neighbours; otherwise those of a column are.
-    is_row_major: bool,
-    /// What the inner dimension runs over, if not over all in order.
-    inner: Option<&'a [u32]>,
-}
-
-// SAFETY: it is a matrix reference, to read.
-unsafe impl Sync for Strided<'_> {}
-
-impl<'a> Strided<'a> {
-    /// `None` if neither axis is contiguous.
-    fn of(values: Values<'a>, inner: Option<&'a [u32]>) -> Option<Strided<'a>> {
-        let (data, rows, cols) = match values {
-            Values::F32(m) => (Source::F32(m.as_ptr()), m.row_stride(), m.col_stride()),
-            Values::Bf16(m) => (Source::Bf16(m.as_ptr()), m.row_stride(), m.col_stride()),
-        };
-        let works = rows >= 0 && cols >= 0 && (rows == 1 || cols == 1);
-        works.then_some(Strided {
-            data,
-            rows: rows as usize,
-            cols: cols as usize,
-            is_row_major: cols == 1,
-            inner,
-        })
-    }
-
-    /// A right factor, if its named rows are contiguous.
-    fn right(right: &Right<'a>) -> Option<Strided<'a>> {
-        let strided = Strided::of(right.values(), right.rows())?;
-        (strided.inner.is_none() || strided.is_row_major).then_some(strided)
-    }
-
-    /// Where place `k` of the inner dimension lies.
-    #[inline(always)]
-    fn place(&self, k: usize) -> usize {
-        self.inner.map_or(k, |names| names[k] as usize)
-    }
-
-    /// A left factor, if its named rows or columns are contiguous.
-    fn left(left: &Left<'a>) -> Option<Strided<'a>> {
-        let strided = Strided::of(left.values, left.inner)?;
-        match (left.rows, left.inner) {
-            (Some(_), Some(_)) => None,
-            (Some(_), None) => strided.is_row_major.then_some(strided),
-            // Of a single row both axes are contiguous.
-            (None, Some(_)) => {
-                (strided.rows == 1).then_some(Strided { is_row_major: false, ..strided })
-            }
-            (None, None) => Some(strided),
-        }
-    }
-}
 
 /// A product whose extents and strides were checked.
 pub(super) struct Product<'a> {
@@ -132,15 +71,6 @@ enum Target {
     F32(*mut f32),
     /// Of a product whose inner dimension is one block, and which is added to nothing there.
     Bf16(*mut Bf16),
-}
-
-/// The sums of a tile of any kernel.
-#[repr(C, align(64))]
-struct Sums([f32; Sums::LEN]);
-
-impl Sums {
-    /// Two by two of the largest, which are those of AMX.
-    const LEN: usize = 1024;
 }
 
 /// See [`DotsTile`]; the lanes are those of all rows of the product.
@@ -557,149 +487,5 @@ impl<'a> Product<'a> {
             }
             LeftBlock { data: packed.as_ptr(), rows: inner.lanes }
         }
-    }
-}
-
-/// What a tile's sums are multiplied with at the end: act'(at).
-#[derive(Clone, Copy)]
-struct Slope {
-    act: Activation,
-    at: Source,
-    /// Distance of the rows.
-    rows: usize,
-}
-
-impl Slope {
-    #[inline(always)]
-    fn fetch(&self, rows: usize, columns: usize) {
-        for r in 0..rows {
-            self.at.at(r * self.rows).fetch(columns);
-        }
-    }
-
-    /// `sums *= act'(at)` of row `r`.
-    ///
-    /// # Safety
-    /// There are as many of that row; the instruction set of a kernel.
-    #[inline(always)]
-    unsafe fn scale(&self, r: usize, sums: &mut [f32]) {
-        // SAFETY: by contract.
-        unsafe {
-            match self.at.at(r * self.rows) {
-                Source::F32(at) => scale_by(self.act, at, sums),
-                Source::Bf16(at) => scale_by(self.act, at, sums),
-            }
-        }
-    }
-}
-
-/// [`scale_by_slope`] at as many values as there are sums.
-#[inline(always)]
-unsafe fn scale_by<S: Stored>(act: Activation, at: *const S, sums: &mut [f32]) {
-    // SAFETY: the caller's contract: there are as many.
-    let at = unsafe { std::slice::from_raw_parts(at, sums.len()) };
-    scale_by_slope::<Fused, _>(act, at, sums);
-}
-
-/// A tile of so many rows and registers.
-///
-/// # Safety
-/// As [`Tile::compute`].
-#[inline(always)]
-unsafe fn compute_tile<K: Kernel>(
-    tile: &Tile,
-    [rows, registers]: [usize; 2],
-    slope: Option<Slope>,
-) {
-    // SAFETY: by contract; fetching touches nothing.
-    unsafe {
-        for r in 0..rows {
-            let r = tile.scatter.map_or(r, |scatter| scatter.row(r));
-            fetch_to_write(tile.dst.wrapping_add(r * tile.dst_stride), tile.columns);
-        }
-        K::tile(tile, rows, registers);
-        if let Some(slope) = slope {
-            for r in 0..rows {
-                let row = tile.dst.add(r * tile.dst_stride);
-                slope.scale(r, std::slice::from_raw_parts_mut(row, tile.columns));
-            }
-        }
-    }
-}
-
-/// The same rounded to `dst`, which lies as the tile's own result would: the sums stay in the first-level cache.
-///
-/// # Safety
-/// As [`Tile::compute`].
-#[inline(always)]
-unsafe fn compute_rounded_tile<K: Kernel>(
-    tile: &Tile,
-    dst: *mut Bf16,
-    [rows, registers]: [usize; 2],
-    slope: Option<Slope>,
-) {
-    let mut sums = MaybeUninit::<Sums>::uninit();
-    let sums = sums.as_mut_ptr().cast::<f32>();
-    let width = registers * K::Register::LANES;
-    let own =
-        Tile { dst: sums, dst_stride: width, columns: width, bias: None, residual: None, ..*tile };
-    debug_assert!(!tile.adds && rows * width <= Sums::LEN, "a result of its own");
-    // SAFETY: by contract; the sums have room for the largest tile.
-    unsafe {
-        for r in 0..rows {
-            fetch_to_write(dst.wrapping_add(r * tile.dst_stride), tile.columns);
-        }
-        K::tile(&own, rows, registers);
-        if tile.bias.is_some() || tile.residual.is_some() {
-            for r in 0..rows {
-                tile.add_terms::<K::Register>(r, sums.add(r * width));
-            }
-        }
-        if let Some(slope) = slope {
-            for r in 0..rows {
-                let sums = std::slice::from_raw_parts_mut(sums.add(r * width), tile.columns);
-                slope.scale(r, sums);
-            }
-        }
-        if tile.columns == 2 * K::Register::LANES {
-            for r in 0..rows {
-                K::round_two(sums.add(r * width), dst.add(r * tile.dst_stride));
-            }
-        } else {
-            for r in 0..rows {
-                let to = dst.add(r * tile.dst_stride);
-                round_row::<K>(sums.add(r * width), to, tile.columns);
-            }
-        }
-    }
-}
-
-/// The nearest bf16 of `count` sums, of which there are whole registers.
-///
-/// # Safety
-/// There is room for as many; the instruction set of `K`.
-#[inline(always)]
-unsafe fn round_row<K: Kernel>(sums: *const f32, to: *mut Bf16, count: usize) {
-    let step = 2 * K::Register::LANES;
-    let whole = count / step * step;
-    // SAFETY: by contract; of sums that are not there nothing is kept.
-    unsafe {
-        for c in (0..whole).step_by(step) {
-            K::round_two(sums.add(c), to.add(c));
-        }
-        let mut rest = [0.0_f32; 32];
-        let mut rounded = [Bf16::nearest(0.0); 32];
-        std::ptr::copy_nonoverlapping(sums.add(whole), rest.as_mut_ptr(), count - whole);
-        K::round_two(rest.as_ptr(), rounded.as_mut_ptr());
-        std::ptr::copy_nonoverlapping(rounded.as_ptr(), to.add(whole), count - whole);
-    }
-}
-
-/// Fetches `len` elements that will be overwritten.
-#[inline(always)]
-fn fetch_to_write<S>(data: *mut S, len: usize) {
-    for line in (0..len * size_of::<S>()).step_by(64) {
-        // SAFETY: fetching touches nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(data.cast::<i8>().wrapping_add(line)) };
     }
 }
