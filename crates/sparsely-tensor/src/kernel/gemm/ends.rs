@@ -60,7 +60,7 @@ pub(crate) struct Dots<'a> {
 
 impl<'a> Start<'a> {
     /// That of some columns.
-    pub(crate) fn columns(self, first: usize, count: usize) -> Start<'a> {
+    pub(super) fn columns(self, first: usize, count: usize) -> Start<'a> {
         let Start::Terms { bias, residual } = self else { return self };
         let bias = bias.map(|bias| &bias[first..first + count]);
         Start::Terms { bias, residual: residual.map(|r| r.subcols(first, count)) }

@@ -261,7 +261,7 @@ pub(crate) struct Right<'a> {
 }
 
 /// Columns that are whole panels of every kernel, wherever as many follow.
-pub(crate) const PANEL_COLUMNS: usize = 96;
+pub(super) const PANEL_COLUMNS: usize = 96;
 
 /// Some columns of a packed right factor.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
