@@ -1,4 +1,4 @@
-//! The matrix product, behind one function: ours on AVX2, AVX-512 and AMX, `faer`'s elsewhere.
+//! The matrix product, behind one function.
 //!
 //! [`product`] runs on the calling thread, but for few rows of large weights. Threads work on whole
 //! products (experts, heads, images) or on pieces ([`gemm_by_rows`], [`add_outer`]). Neither rows nor
@@ -8,26 +8,20 @@
 mod ends;
 mod factors;
 mod packing;
-mod portable;
 
 pub(crate) use ends::{Dots, Finish, Scatter, Start};
 use factors::PANEL_COLUMNS;
-#[cfg(target_arch = "x86_64")]
 pub(in crate::kernel) use factors::Panels;
 pub(crate) use factors::{Left, Right, Values, ValuesMut};
 pub(crate) use packing::{pack, packed_len, with_all_packed, with_packed};
 
 use super::elementwise::{add_slice, narrow};
-#[cfg(target_arch = "x86_64")]
-use super::isa::{Level, level};
 use super::scratch::with_scratch;
-#[cfg(target_arch = "x86_64")]
 use super::{few_rows, product};
 use crate::Activation;
 use crate::precision::{Bf16, Precision};
 use crate::tape::Write;
 use faer::prelude::ReborrowMut;
-use portable::{portable, portable_scatter};
 use rayon::prelude::*;
 
 /// A strided matrix to read.
@@ -56,6 +50,9 @@ const OUTER_ROWS: usize = 48;
 /// Largest weight (elements) whose gradient is summed in parts.
 const MAX_PART: usize = 1 << 20;
 
+/// What a product takes: factors of which an axis is contiguous, results whose rows are.
+const OUR_STRIDES: &str = "strides of our layers";
+
 /// A row-major slice as a matrix.
 pub(crate) fn mat(values: &[f32], rows: usize, cols: usize) -> MatRef<'_> {
     MatRef::from_row_major_slice(&values[..rows * cols], rows, cols)
@@ -68,14 +65,7 @@ pub(crate) fn mat_mut(values: &mut [f32], rows: usize, cols: usize) -> MatMut<'_
 
 /// What multiplies, for people.
 pub(crate) fn kernel_name(precision: Precision) -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(entries) = product::entries(precision) {
-        return entries.name;
-    }
-    match precision {
-        Precision::F32 => "portable",
-        Precision::Bf16 => "portable in f32, rounding factors",
-    }
+    product::entries(precision).name
 }
 
 /// `dst = a·b` or `dst += a·b`; see [`product`].
@@ -128,28 +118,35 @@ pub(crate) fn product<'d>(
 
 /// [`product`] of what was checked.
 fn checked(
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dst: ValuesMut<'_>,
+    mut dst: ValuesMut<'_>,
     start: Start<'_>,
     left: Left<'_>,
     right: &Right<'_>,
     finish: Finish<'_>,
 ) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(entries) = product::entries(right.precision()).filter(|_| left.num_inner() > 0) {
-        let block = (entries.block_len)(left.num_inner());
-        if let ValuesMut::F32(dst) = &mut dst
-            && let Some(right) = few_rows::as_it_lies(dst.nrows(), right)
-        {
-            return few_rows::compute(dst.rb_mut(), start, left, right, (block, finish));
-        }
-        let own = (dst.rb_mut(), left.num_inner().div_ceil(block));
-        if let Some(product) = product::Product::new(own, start, left, right, finish) {
-            // SAFETY: the entries are those of this processor, and the extents were compared.
-            return unsafe { (entries.run)(&product) };
-        }
+    let (m, k, n) = (dst.nrows(), left.num_inner(), dst.ncols());
+    if k == 0 {
+        // As if there were a single place with zeros.
+        return with_scratch(m.max(n), |zeros| {
+            zeros.fill(0.0);
+            let right = Right::new(mat(zeros, 1, n), right.precision());
+            checked(dst, start, mat(zeros, m, 1).into(), &right, finish);
+        });
+    }
+    let entries = product::entries(right.precision());
+    let block = (entries.block_len)(k);
+    if let ValuesMut::F32(dst) = &mut dst
+        && let Some(right) = few_rows::as_it_lies(m, right)
+    {
+        return few_rows::compute(dst.rb_mut(), start, left, right, (block, finish));
+    }
+    let own = (dst.rb_mut(), k.div_ceil(block));
+    if let Some(product) = product::Product::new(own, start, left, right, finish) {
+        // SAFETY: the entries are those of this processor, and the extents were compared.
+        return unsafe { (entries.run)(&product) };
     }
     match dst {
-        ValuesMut::F32(dst) => portable(dst, start, left, right, finish),
+        ValuesMut::F32(_) => panic!("{OUR_STRIDES}"),
         ValuesMut::Bf16(dst) => rounded(dst, start, left, right, finish),
     }
 }
@@ -188,7 +185,6 @@ fn rounded(
 
 /// # Panics
 /// If panels are not those of the factor.
-#[cfg(target_arch = "x86_64")]
 fn check_panels(right: &Right<'_>) {
     let Some(panels) = right.panels() else { return };
     let [k, n] = right.extents();
@@ -197,18 +193,14 @@ fn check_panels(right: &Right<'_>) {
     assert!(fits, "panels of the right factor");
 }
 
-/// There are none.
-#[cfg(not(target_arch = "x86_64"))]
-fn check_panels(_right: &Right<'_>) {}
-
 /// Each row of `left·right` times its gate is added where it goes; `dots` meet it before. On the calling thread, or
 /// on all as [`product`]. Bits of a row of the output depend on the rows that are added to it alone; those of dots
 /// on how many there are, too.
 pub(crate) fn product_scatter(
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dst: MatMut<'_>,
+    dst: MatMut<'_>,
     (left, right): (Left<'_>, &Right<'_>),
     scatter: Scatter<'_>,
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] mut dots: Option<Dots<'_>>,
+    dots: Option<Dots<'_>>,
 ) {
     let (m, k, n) = (left.num_rows(), left.num_inner(), dst.ncols());
     assert_eq!((scatter.rows.len(), right.extents()), (m, [k, n]), "factors that fit");
@@ -224,29 +216,20 @@ pub(crate) fn product_scatter(
     check_panels(right);
     left.check_names();
     super::count::add_macs(m * k * n);
-    if m == 0 || n == 0 {
+    if m == 0 || k == 0 || n == 0 {
         if let Some(dots) = dots {
             dots.sums.fill(0.0);
         }
         return;
     }
-    #[cfg(target_arch = "x86_64")]
-    if k > 0
-        && let Some(entries) = product::entries(right.precision())
-    {
-        if let Some(right) = few_rows::as_it_lies(m, right) {
-            let block = (entries.block_len)(k);
-            return few_rows::scatter(dst, (left, right), block, scatter, dots);
-        }
-        // SAFETY: the entries are those of this processor, and the extents were compared above.
-        let run = |product: &product::Product<'_>| unsafe { (entries.run)(product) };
-        let again = dots.as_mut().map(|dots| Dots { at: dots.at, sums: &mut *dots.sums });
-        let factors = (left, right);
-        if product::Product::scattering(dst.rb_mut(), factors, scatter, again, run).is_some() {
-            return;
-        }
+    let entries = product::entries(right.precision());
+    if let Some(right) = few_rows::as_it_lies(m, right) {
+        let block = (entries.block_len)(k);
+        return few_rows::scatter(dst, (left, right), block, scatter, dots);
     }
-    portable_scatter(dst, (left, right), scatter, dots);
+    // SAFETY: the entries are those of this processor, and the extents were compared above.
+    let run = |product: &product::Product<'_>| unsafe { (entries.run)(product) };
+    product::Product::scattering(dst, (left, right), scatter, dots, run).expect(OUR_STRIDES);
 }
 
 /// Whether there are columns for each thread.
@@ -296,15 +279,8 @@ fn by_columns(dst: ValuesMut<'_>, start: Start<'_>, left: Left<'_>, b: Right<'_>
 }
 
 /// Whether the product of `m` rows reads its right factor once, where it lies, on all threads.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn reads_as_it_lies(m: usize, right: &Right<'_>) -> bool {
-    level() != Level::Baseline && few_rows::as_it_lies(m, right).is_some()
-}
-
-/// No: `faer` computes it.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn reads_as_it_lies(_m: usize, _right: &Right<'_>) -> bool {
-    false
+    few_rows::as_it_lies(m, right).is_some()
 }
 
 /// `dst += aᵀ·b` on all threads, for the long inner dimension of a weight gradient: a `[k, m]`, b `[k, n]`.

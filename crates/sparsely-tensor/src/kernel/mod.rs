@@ -2,16 +2,14 @@
 
 pub(crate) mod count;
 pub(crate) mod elementwise;
-#[cfg(target_arch = "x86_64")]
+mod fetch;
 mod few_rows;
 pub(crate) mod gemm;
 pub(crate) mod isa;
 pub(crate) mod math;
 pub(crate) mod peak;
-#[cfg(target_arch = "x86_64")]
 mod product;
 pub(crate) mod reduce;
-#[cfg(target_arch = "x86_64")]
 mod register;
 pub(crate) mod scratch;
 pub(crate) mod transpose;

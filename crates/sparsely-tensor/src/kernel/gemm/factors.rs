@@ -72,7 +72,6 @@ impl<'a> Values<'a> {
     }
 
     /// Whether the elements of a row are neighbours.
-    #[cfg(target_arch = "x86_64")]
     pub(in crate::kernel) fn is_row_major(&self) -> bool {
         either!(self, m => m.col_stride() == 1 && m.row_stride() >= 0)
     }
@@ -83,7 +82,6 @@ impl<'a> Values<'a> {
     }
 
     /// The matrix, if it is stored as f32.
-    #[cfg(target_arch = "x86_64")]
     pub(in crate::kernel) fn floats(self) -> Option<MatRef<'a>> {
         match self {
             Values::F32(m) => Some(m),
@@ -123,7 +121,6 @@ impl<'a> ValuesMut<'a> {
     }
 
     /// The same for a shorter time.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) fn rb_mut(&mut self) -> ValuesMut<'_> {
         match self {
             ValuesMut::F32(m) => ValuesMut::F32(m.rb_mut()),
@@ -255,7 +252,6 @@ pub(crate) struct Right<'a> {
     values: Values<'a>,
     /// Which rows.
     rows: Option<&'a [u32]>,
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     panels: Option<Panels<'a>>,
     precision: Precision,
 }
@@ -264,7 +260,6 @@ pub(crate) struct Right<'a> {
 pub(super) const PANEL_COLUMNS: usize = 96;
 
 /// Some columns of a packed right factor.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Panels<'a> {
     /// Those of all columns.
@@ -343,11 +338,6 @@ impl<'a> Right<'a> {
         self.values
     }
 
-    /// The value in place `p` of the inner dimension and column `j`.
-    pub(in crate::kernel) fn value(&self, [p, j]: [usize; 2]) -> f32 {
-        self.values.value(place(self.rows, p), j)
-    }
-
     /// What both factors are rounded to.
     pub(crate) fn precision(&self) -> Precision {
         self.precision
@@ -360,7 +350,6 @@ impl<'a> Right<'a> {
         Right { values, panels, ..*self }
     }
 
-    #[cfg(target_arch = "x86_64")]
     pub(in crate::kernel) fn panels(&self) -> Option<Panels<'a>> {
         self.panels
     }

@@ -1,35 +1,20 @@
 //! Right factors that are packed once for many products.
 
 use super::Right;
-#[cfg(target_arch = "x86_64")]
 use crate::kernel::product;
 use crate::kernel::scratch::with_scratch;
 use crate::precision::Precision;
 use rayon::prelude::*;
 
-/// Elements of a right factor `[k, n]` when it is packed; none where products take it as it lies.
-#[cfg(target_arch = "x86_64")]
+/// Elements of a right factor `[k, n]` when it is packed, if it has any.
 pub(crate) fn packed_len(precision: Precision, [k, n]: [usize; 2]) -> Option<usize> {
-    let len = product::entries(precision).map_or(0, |entries| (entries.packed_len)(k, n));
+    let len = (product::entries(precision).packed_len)(k, n);
     (len > 0).then_some(len)
 }
 
-/// Packs `right` into [`packed_len`] elements, on all threads; false if products take it as it lies.
-#[cfg(target_arch = "x86_64")]
+/// Packs `right` into [`packed_len`] elements, on all threads; false if neither of its axes is contiguous.
 pub(crate) fn pack(right: &Right<'_>, panels: &mut [f32]) -> bool {
-    product::entries(right.precision()).is_some_and(|entries| (entries.pack)(right, panels))
-}
-
-/// None: the portable product packs for itself.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn packed_len(_precision: Precision, _extents: [usize; 2]) -> Option<usize> {
-    None
-}
-
-/// False: see [`packed_len`].
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn pack(_right: &Right<'_>, _panels: &mut [f32]) -> bool {
-    false
+    (product::entries(right.precision()).pack)(right, panels)
 }
 
 /// Calls `f` with `right` packed, on all threads, once for all products of `f`.

@@ -5,8 +5,9 @@
 
 use super::ROWS;
 use super::finish::Sums;
-use super::kernel::{Kernel, packs_pairs};
+use super::kernel::Kernel;
 use super::tile::Tile;
+use super::x86::packs_pairs;
 use crate::kernel::register::Register;
 use crate::precision::Bf16;
 use std::arch::asm;
@@ -135,7 +136,7 @@ impl Kernel for AmxBf16 {
         // SAFETY: the caller's contract: the left factor has whole registers of rows (packed with room behind
         // its last row), both have whole steps. Of the sums those that were stored are read.
         unsafe {
-            let is_whole = rows == 2 * SIDE && registers == 2 && tile.is_plain(2 * SIDE);
+            let is_whole = rows == 2 * SIDE && registers == 2 && is_plain(tile, 2 * SIDE);
             let (to, stride) =
                 if is_whole { (tile.dst, tile.dst_stride) } else { (sums, 2 * SIDE) };
             match (rows > SIDE, registers) {
@@ -165,6 +166,15 @@ impl Kernel for AmxBf16 {
         // With fewer the panels are read too often.
         if near < 2 * Self::TILE_ROWS { ROWS } else { near.min(ROWS) }
     }
+}
+
+/// Whether the sums alone are the tile's result, in `columns` whole columns.
+fn is_plain(tile: &Tile, columns: usize) -> bool {
+    tile.columns == columns
+        && !tile.adds
+        && tile.bias.is_none()
+        && tile.residual.is_none()
+        && tile.scatter.is_none()
 }
 
 /// Sums of some registers of rows by some of columns, over the whole inner dimension, to `to`.

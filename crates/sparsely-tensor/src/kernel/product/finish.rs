@@ -1,14 +1,14 @@
 //! A tile of the result where it lies: in f32 or rounded, and scaled by slopes.
 
-use super::kernel::Kernel;
+use super::kernel::{IsaOf, Kernel};
 use super::pack::Source;
 use super::tile::Tile;
 use crate::Activation;
 use crate::kernel::elementwise::scale_by_slope;
-use crate::kernel::isa::Fused;
+use crate::kernel::fetch::{For, fetch};
+use crate::kernel::isa::Isa;
 use crate::kernel::register::Register;
 use crate::precision::{Bf16, Stored};
-use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
 use std::mem::MaybeUninit;
 
 /// The sums of a tile of any kernel.
@@ -42,12 +42,12 @@ impl Slope {
     /// # Safety
     /// There are as many of that row; the instruction set of a kernel.
     #[inline(always)]
-    unsafe fn scale(&self, r: usize, sums: &mut [f32]) {
+    unsafe fn scale<I: Isa>(&self, r: usize, sums: &mut [f32]) {
         // SAFETY: by contract.
         unsafe {
             match self.at.at(r * self.rows) {
-                Source::F32(at) => scale_by(self.act, at, sums),
-                Source::Bf16(at) => scale_by(self.act, at, sums),
+                Source::F32(at) => scale_by::<I, _>(self.act, at, sums),
+                Source::Bf16(at) => scale_by::<I, _>(self.act, at, sums),
             }
         }
     }
@@ -55,10 +55,10 @@ impl Slope {
 
 /// [`scale_by_slope`] at as many values as there are sums.
 #[inline(always)]
-unsafe fn scale_by<S: Stored>(act: Activation, at: *const S, sums: &mut [f32]) {
+unsafe fn scale_by<I: Isa, S: Stored>(act: Activation, at: *const S, sums: &mut [f32]) {
     // SAFETY: the caller's contract: there are as many.
     let at = unsafe { std::slice::from_raw_parts(at, sums.len()) };
-    scale_by_slope::<Fused, _>(act, at, sums);
+    scale_by_slope::<I, _>(act, at, sums);
 }
 
 /// A tile of so many rows and registers.
@@ -75,13 +75,14 @@ pub(super) unsafe fn compute_tile<K: Kernel>(
     unsafe {
         for r in 0..rows {
             let r = tile.scatter.map_or(r, |scatter| scatter.row(r));
-            fetch_to_write(tile.dst.wrapping_add(r * tile.dst_stride), tile.columns);
+            let row = tile.dst.wrapping_add(r * tile.dst_stride);
+            fetch(row.cast_const(), tile.columns, For::Writing);
         }
         K::tile(tile, rows, registers);
         if let Some(slope) = slope {
             for r in 0..rows {
                 let row = tile.dst.add(r * tile.dst_stride);
-                slope.scale(r, std::slice::from_raw_parts_mut(row, tile.columns));
+                slope.scale::<IsaOf<K>>(r, std::slice::from_raw_parts_mut(row, tile.columns));
             }
         }
     }
@@ -107,7 +108,8 @@ pub(super) unsafe fn compute_rounded_tile<K: Kernel>(
     // SAFETY: by contract; the sums have room for the largest tile.
     unsafe {
         for r in 0..rows {
-            fetch_to_write(dst.wrapping_add(r * tile.dst_stride), tile.columns);
+            let row = dst.wrapping_add(r * tile.dst_stride);
+            fetch(row.cast_const(), tile.columns, For::Writing);
         }
         K::tile(&own, rows, registers);
         if tile.bias.is_some() || tile.residual.is_some() {
@@ -118,7 +120,7 @@ pub(super) unsafe fn compute_rounded_tile<K: Kernel>(
         if let Some(slope) = slope {
             for r in 0..rows {
                 let sums = std::slice::from_raw_parts_mut(sums.add(r * width), tile.columns);
-                slope.scale(r, sums);
+                slope.scale::<IsaOf<K>>(r, sums);
             }
         }
         if tile.columns == 2 * K::Register::LANES {
@@ -152,14 +154,5 @@ unsafe fn round_row<K: Kernel>(sums: *const f32, to: *mut Bf16, count: usize) {
         std::ptr::copy_nonoverlapping(sums.add(whole), rest.as_mut_ptr(), count - whole);
         K::round_two(rest.as_ptr(), rounded.as_mut_ptr());
         std::ptr::copy_nonoverlapping(rounded.as_ptr(), to.add(whole), count - whole);
-    }
-}
-
-/// Fetches `len` elements that will be overwritten.
-#[inline(always)]
-fn fetch_to_write<S>(data: *mut S, len: usize) {
-    for line in (0..len * size_of::<S>()).step_by(64) {
-        // SAFETY: fetching touches nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(data.cast::<i8>().wrapping_add(line)) };
     }
 }

@@ -2,10 +2,15 @@
 
 use super::ROWS;
 use super::tile::Tile;
-use crate::kernel::register::Register;
+#[cfg(not(target_arch = "aarch64"))]
+use crate::kernel::register::Four;
+use crate::kernel::register::{MOST_LANES, Register};
 use crate::precision::{Bf16, Stored};
-use std::arch::x86_64::*;
 use std::hint::black_box;
+use std::marker::PhantomData;
+
+/// What loops over single elements may assume beside `K`.
+pub(super) type IsaOf<K> = <<K as Kernel>::Register as Register>::Isa;
 
 /// How factors are packed and tiles are computed.
 ///
@@ -95,13 +100,14 @@ pub(super) trait Kernel {
                     *sum = Self::fma(half, one, *sum);
                 }
                 // Otherwise a round may be merged with the next.
+                #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
                 std::arch::asm!("", options(nomem, nostack, preserves_flags));
             }
             let mut total = Self::Register::zero();
             for sum in sums {
                 total = total.add(sum);
             }
-            let mut lanes = [0.0_f32; 16];
+            let mut lanes = [0.0_f32; MOST_LANES];
             total.store(lanes.as_mut_ptr());
             (rounds * CHAINS * Self::Register::LANES * Self::DEPTH, lanes.iter().sum())
         }
@@ -176,201 +182,68 @@ unsafe fn widened(from: *const Bf16, count: usize) -> [f32; 32] {
     wide
 }
 
-/// f32 on AVX2.
-pub(super) struct Avx2;
+/// bf16 where no instruction multiplies it: factors are rounded, products and sums are those of `K` in f32.
+pub(super) struct Rounded<K>(PhantomData<K>);
 
-impl Kernel for Avx2 {
-    type Register = __m256;
-    const TILE_ROWS: usize = 6;
-    const TILE_REGISTERS: usize = 2;
-    // A panel takes a third of the smallest first-level cache.
+impl<K: Kernel> Kernel for Rounded<K> {
+    type Register = K::Register;
+    const TILE_ROWS: usize = K::TILE_ROWS;
+    const TILE_REGISTERS: usize = K::TILE_REGISTERS;
+    const PANEL_REGISTERS: usize = K::PANEL_REGISTERS;
+    const INNER: usize = K::INNER;
+    const CONVERTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn pack_along(from: *const f32) -> K::Register {
+        // SAFETY: the caller's contract.
+        unsafe { K::Register::load(from).round() }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_down(rows: [*const f32; 2]) -> K::Register {
+        // SAFETY: the caller's contract.
+        unsafe { K::Register::load(rows[0]).round() }
+    }
+
+    #[inline(always)]
+    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { K::tile(tile, rows, registers) };
+    }
+}
+
+/// f32 on NEON, which every aarch64 has: twice the registers of AVX2, half as wide.
+#[cfg(target_arch = "aarch64")]
+pub(super) struct Neon;
+
+#[cfg(target_arch = "aarch64")]
+impl Kernel for Neon {
+    type Register = std::arch::aarch64::float32x4_t;
+    const TILE_ROWS: usize = 8;
+    const TILE_REGISTERS: usize = 3;
+    const PANEL_REGISTERS: usize = 4;
+    // A panel takes three eighths of the smallest first-level cache.
     const INNER: usize = 256;
 
     #[inline(never)]
-    #[target_feature(enable = "avx2,fma")]
     unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };
     }
 }
 
-/// f32 on AVX-512.
-pub(super) struct Avx512;
+/// f32 wherever there is nothing better.
+#[cfg(not(target_arch = "aarch64"))]
+pub(super) struct Portable;
 
-impl Kernel for Avx512 {
-    type Register = __m512;
-    const TILE_ROWS: usize = 8;
-    const TILE_REGISTERS: usize = 3;
-    const PANEL_REGISTERS: usize = 4;
-    const INNER: usize = 192;
-
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { tile.dispatch::<Self>(rows, registers) };
-    }
-}
-
-/// bf16 where no instruction multiplies it: factors are rounded, products and sums are those of f32.
-pub(super) struct Avx2Rounded;
-
-impl Kernel for Avx2Rounded {
-    type Register = __m256;
-    const TILE_ROWS: usize = Avx2::TILE_ROWS;
-    const TILE_REGISTERS: usize = Avx2::TILE_REGISTERS;
-    const INNER: usize = Avx2::INNER;
-    const CONVERTS: bool = true;
-
-    #[inline(always)]
-    unsafe fn pack_along(from: *const f32) -> __m256 {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let x = _mm256_loadu_ps(from);
-            let bits = _mm256_castps_si256(x);
-            // Half a unit of the last kept place, less one where that place is even.
-            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-            let kept = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
-            let rounded = _mm256_and_si256(_mm256_add_epi32(bits, half), kept);
-            let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
-            _mm256_blendv_ps(_mm256_castsi256_ps(rounded), x, is_nan)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_down(rows: [*const f32; 2]) -> __m256 {
-        // SAFETY: the caller's contract.
-        unsafe { Self::pack_along(rows[0]) }
-    }
+#[cfg(not(target_arch = "aarch64"))]
+impl Kernel for Portable {
+    type Register = Four;
+    const TILE_ROWS: usize = 6;
+    const TILE_REGISTERS: usize = 2;
+    const INNER: usize = 256;
 
     #[inline(never)]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { tile.dispatch::<Self>(rows, registers) };
-    }
-}
-
-/// Two neighbours in a lane: `[from 0, from 1], [from 2, from 3], …`, rounded to bf16.
-#[inline(always)]
-pub(super) unsafe fn pairs_along(from: *const f32) -> __m512 {
-    // SAFETY: the caller's contract: AVX-512 BF16, and 32 elements.
-    unsafe {
-        let pairs = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
-        std::mem::transmute::<__m512bh, __m512>(pairs)
-    }
-}
-
-/// The same of what is stored as bf16: they lie so.
-#[inline(always)]
-pub(super) unsafe fn stored_pairs_along(from: *const Bf16) -> __m512 {
-    // SAFETY: the caller's contract: AVX-512, and 32 elements.
-    unsafe { _mm512_loadu_ps(from.cast()) }
-}
-
-/// Two rows' elements of a column in a lane, rounded to bf16.
-#[inline(always)]
-pub(super) unsafe fn pairs_down([even, odd]: [*const f32; 2]) -> __m512 {
-    // SAFETY: the caller's contract: AVX-512 BF16 and BW, and 16 elements of each row.
-    unsafe {
-        let rows = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even));
-        in_turn(std::mem::transmute::<__m512bh, __m512i>(rows))
-    }
-}
-
-/// The same of what is stored as bf16.
-#[inline(always)]
-pub(super) unsafe fn stored_pairs_down([even, odd]: [*const Bf16; 2]) -> __m512 {
-    // SAFETY: the caller's contract: AVX-512 BW, and 16 elements of each row.
-    unsafe {
-        let (even, odd) = (_mm256_loadu_si256(even.cast()), _mm256_loadu_si256(odd.cast()));
-        in_turn(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(even), odd))
-    }
-}
-
-/// The elements of both halves in turn.
-#[inline(always)]
-unsafe fn in_turn(halves: __m512i) -> __m512 {
-    // The lower half of a lane from the first row, the upper one from the second.
-    const TURNS: [u16; 32] = {
-        let mut turns = [0; 32];
-        let mut i = 0;
-        while i < 32 {
-            turns[i] = (i / 2 + i % 2 * 16) as u16;
-            i += 1;
-        }
-        turns
-    };
-    // SAFETY: the caller's contract: AVX-512 BW.
-    unsafe {
-        let turns = _mm512_loadu_si512(TURNS.as_ptr().cast());
-        _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, halves))
-    }
-}
-
-/// How kernels on AVX-512 BF16 pack and round: pairs of neighbours.
-macro_rules! packs_pairs {
-    () => {
-        #[inline(always)]
-        unsafe fn pack_along(from: *const f32) -> __m512 {
-            // SAFETY: the caller's contract.
-            unsafe { $crate::kernel::product::kernel::pairs_along(from) }
-        }
-
-        #[inline(always)]
-        unsafe fn pack_down(rows: [*const f32; 2]) -> __m512 {
-            // SAFETY: the caller's contract.
-            unsafe { $crate::kernel::product::kernel::pairs_down(rows) }
-        }
-
-        #[inline(always)]
-        unsafe fn pack_along_bf16(from: *const Bf16) -> __m512 {
-            // SAFETY: the caller's contract.
-            unsafe { $crate::kernel::product::kernel::stored_pairs_along(from) }
-        }
-
-        #[inline(always)]
-        unsafe fn pack_down_bf16(rows: [*const Bf16; 2]) -> __m512 {
-            // SAFETY: the caller's contract.
-            unsafe { $crate::kernel::product::kernel::stored_pairs_down(rows) }
-        }
-
-        #[inline(always)]
-        unsafe fn round_two(from: *const f32, to: *mut Bf16) {
-            // SAFETY: the caller's contract.
-            unsafe { $crate::kernel::product::kernel::pairs_along(from).store(to.cast()) };
-        }
-    };
-}
-pub(super) use packs_pairs;
-
-/// bf16 on AVX-512 BF16: two neighbours of the inner dimension are multiplied and added at once.
-pub(super) struct Avx512Bf16;
-
-impl Kernel for Avx512Bf16 {
-    type Register = __m512;
-    const TILE_ROWS: usize = 8;
-    const TILE_REGISTERS: usize = 3;
-    const PANEL_REGISTERS: usize = 4;
-    const INNER: usize = 192;
-    const DEPTH: usize = 2;
-    const CONVERTS: bool = true;
-
-    packs_pairs!();
-
-    #[inline(always)]
-    unsafe fn fma(left: __m512, right: __m512, sum: __m512) -> __m512 {
-        // SAFETY: the caller's contract; both types are 512 bits.
-        unsafe {
-            let left = std::mem::transmute::<__m512, __m512bh>(left);
-            let right = std::mem::transmute::<__m512, __m512bh>(right);
-            _mm512_dpbf16_ps(sum, left, right)
-        }
-    }
-
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma")]
     unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
         // SAFETY: the caller's contract.
         unsafe { tile.dispatch::<Self>(rows, registers) };

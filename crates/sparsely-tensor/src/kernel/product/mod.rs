@@ -9,6 +9,7 @@
 //! that depends on the inner dimension alone: not on the other rows, nor on how rows and columns are
 //! cut, nor on who packed.
 
+#[cfg(target_arch = "x86_64")]
 mod amx;
 mod entries;
 mod finish;
@@ -16,26 +17,29 @@ mod kernel;
 mod pack;
 mod strided;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub(super) use entries::entries;
 #[cfg(test)]
 pub(super) use entries::{Entries, all_entries};
 
+use super::fetch::{For, fetch};
 use super::gemm::{
     Dots, Finish, Left, MatMut, MatRef, Panels, Right, Scatter, Start, Values, ValuesMut,
 };
-use super::register::Register;
+use super::register::{MOST_LANES, Register};
 use super::scratch::with_scratch;
 use crate::Activation;
 use crate::precision::Bf16;
 use finish::{Slope, compute_rounded_tile, compute_tile};
 use kernel::Kernel;
 use pack::{
-    ACTIVE, LeftRows, STRIP, Source, fetch_far, pack_columns, pack_rows, pack_strip,
-    pack_turned_rows, strip_end,
+    ACTIVE, LeftRows, STRIP, Source, pack_columns, pack_rows, pack_strip, pack_turned_rows,
+    strip_end,
 };
 use strided::Strided;
-use tile::{DotsTile, MOST_LANES, ScatterTile, Tile};
+use tile::{DotsTile, ScatterTile, Tile};
 
 /// Most rows of the left factor that are worked on together: they stay in the second-level cache.
 const ROWS: usize = 256;
@@ -373,7 +377,8 @@ impl<'a> Product<'a> {
             if let Some(next) = next {
                 let first = i / tile_rows * share;
                 for p in first..(first + share).min(inner.lanes) {
-                    fetch_far(next.data.wrapping_add(p * next.rows), next.width);
+                    let row = next.data.wrapping_add(p * next.rows);
+                    fetch(row, next.width, For::ReadingLater);
                 }
             }
             // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.

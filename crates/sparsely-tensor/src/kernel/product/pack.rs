@@ -1,13 +1,13 @@
 //! Factors as the tiles read them: lanes of the inner dimension, filled up with zeros.
 
-use super::kernel::Kernel;
+use super::kernel::{IsaOf, Kernel};
 use super::{Inner, ROWS, Strided};
 use crate::Activation;
 use crate::kernel::elementwise::activate_row;
-use crate::kernel::isa::Fused;
+use crate::kernel::fetch::{For, fetch};
+use crate::kernel::isa::Isa;
 use crate::kernel::register::Register;
 use crate::precision::{Bf16, Stored};
-use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// Panels that are packed side by side: a row of them is enough to be fetched ahead of its use.
 pub(super) const STRIP: usize = 4;
@@ -147,7 +147,8 @@ unsafe fn pack_strip_of<K: Kernel, S: Element>(
             for d in 0..K::DEPTH {
                 let k = (p + AHEAD) * K::DEPTH + d;
                 if k < inner.len {
-                    fetch(from.add(right.place(inner.k0 + k) * right.rows), end.min(n) - j0);
+                    let row = from.add(right.place(inner.k0 + k) * right.rows);
+                    fetch(row, end.min(n) - j0, For::Reading);
                 }
             }
             let mut j = j0;
@@ -216,8 +217,8 @@ impl Source {
     #[inline(always)]
     pub(super) fn fetch(self, len: usize) {
         match self {
-            Source::F32(data) => fetch(data, len),
-            Source::Bf16(data) => fetch(data, len),
+            Source::F32(data) => fetch(data, len, For::Reading),
+            Source::Bf16(data) => fetch(data, len, For::Reading),
         }
     }
 
@@ -226,38 +227,20 @@ impl Source {
     /// # Safety
     /// There are as many; the instruction set of a kernel.
     #[inline(always)]
-    unsafe fn activate(self, act: Activation, own: &mut [f32]) {
+    unsafe fn activate<I: Isa>(self, act: Activation, own: &mut [f32]) {
         // SAFETY: the caller's contract: there are as many.
         unsafe {
             match self {
                 Source::F32(data) => {
                     let row = std::slice::from_raw_parts(data, own.len());
-                    activate_row::<Fused, _>(act, row, own);
+                    activate_row::<I, _>(act, row, own);
                 }
                 Source::Bf16(data) => {
                     let row = std::slice::from_raw_parts(data, own.len());
-                    activate_row::<Fused, _>(act, row, own);
+                    activate_row::<I, _>(act, row, own);
                 }
             }
         }
-    }
-}
-
-/// Fetches `len` elements.
-#[inline(always)]
-fn fetch<S>(data: *const S, len: usize) {
-    for line in (0..len * size_of::<S>()).step_by(64) {
-        // SAFETY: fetching touches nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.cast::<u8>().wrapping_add(line).cast()) };
-    }
-}
-
-/// Fetches `len` elements into the second-level cache.
-#[inline(always)]
-pub(super) fn fetch_far(data: *const f32, len: usize) {
-    for line in (0..len).step_by(16) {
-        // SAFETY: fetching touches nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(data.wrapping_add(line).cast()) };
     }
 }
 
@@ -320,7 +303,7 @@ pub(super) unsafe fn pack_rows<K: Kernel>(
                         pack_row::<K, _>(from, count, lanes, to);
                     }
                     (from, act) => {
-                        from.activate(act, &mut active[..count]);
+                        from.activate::<IsaOf<K>>(act, &mut active[..count]);
                         pack_row::<K, _>(active.as_ptr(), count, lanes, to);
                     }
                 }
@@ -385,7 +368,7 @@ pub(super) unsafe fn pack_turned_rows<K: Kernel>(
                     (Source::F32(data), Activation::Identity) => data,
                     (source, act) => {
                         let own = &mut active[q * ROWS..][..rows];
-                        source.activate(act, own);
+                        source.activate::<IsaOf<K>>(act, own);
                         own.as_ptr()
                     }
                 };

@@ -4,10 +4,8 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::kernel::Kernel;
-use crate::kernel::register::Register;
-
-/// Most lanes of a register.
-pub(super) const MOST_LANES: usize = 16;
+use crate::kernel::isa::Isa;
+use crate::kernel::register::{MOST_LANES, Register};
 
 /// One tile of the result and what it is made from.
 #[derive(Clone, Copy)]
@@ -70,6 +68,27 @@ impl ScatterTile {
     }
 }
 
+/// The pointer, of which the compiler does not know any more how it was computed.
+#[inline(always)]
+fn unknown(pointer: *const f32) -> *const f32 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut pointer = pointer;
+        // SAFETY: a comment does nothing. It names an address and looks at nothing that lies there.
+        #[allow(clippy::pointers_in_nomem_asm_block)]
+        unsafe {
+            std::arch::asm!(
+                "/* {0} */",
+                inout(reg) pointer,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        pointer
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pointer
+}
+
 impl Tile {
     /// # Safety
     /// As [`Tile::compute`], with `rows` and `registers` for R and W.
@@ -96,8 +115,6 @@ impl Tile {
     /// The instruction set of `K`. `a` has R rows of `k` lanes at its stride, `b` `k` rows
     /// of W registers at its stride, `dst` (and the residual) R rows of `columns`, or those that the scatter
     /// names, the bias one.
-    // The block that is meant looks at an address and at nothing that lies there.
-    #[allow(clippy::pointers_in_nomem_asm_block)]
     #[inline(always)]
     unsafe fn compute<K: Kernel, const R: usize, const W: usize>(&self) {
         if W > K::PANEL_REGISTERS || R > K::tile_rows(W) {
@@ -124,13 +141,8 @@ impl Tile {
                     }
                 }
                 for head in &mut heads[..R.div_ceil(3)] {
-                    *head = head.wrapping_add(1);
                     // Otherwise they are computed from one another, by the ports that multiply.
-                    std::arch::asm!(
-                        "/* {0} */",
-                        inout(reg) * head,
-                        options(pure, nomem, nostack, preserves_flags)
-                    );
+                    *head = unknown(head.wrapping_add(1));
                 }
                 // Behind the last row there may be nothing.
                 b = b.wrapping_add(self.b_rows);
@@ -139,15 +151,6 @@ impl Tile {
                 self.finish::<K::Register, W>(r, acc[r]);
             }
         }
-    }
-
-    /// Whether the sums alone are the result, in whole registers.
-    pub(super) fn is_plain(&self, columns: usize) -> bool {
-        self.columns == columns
-            && !self.adds
-            && self.bias.is_none()
-            && self.residual.is_none()
-            && self.scatter.is_none()
     }
 
     /// Adds bias and residual to the sums of row `r`, in the order of [`Tile::finish`].
@@ -254,7 +257,7 @@ impl Tile {
                             *sum * *dots.at.add(to * dots.stride + c);
                     }
                     let dst = self.dst.add(to * self.dst_stride + c);
-                    *dst = sum.mul_add(scatter.gate(r), *dst);
+                    *dst = V::Isa::fma(*sum, scatter.gate(r), *dst);
                 }
                 return;
             }

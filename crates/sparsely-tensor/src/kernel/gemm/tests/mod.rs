@@ -1,4 +1,4 @@
-//! Every kernel of this processor, and the portable one, against plain loops.
+//! Every kernel of this processor against plain loops.
 
 use super::*;
 use crate::Activation;
@@ -132,8 +132,7 @@ struct Asked<'a> {
 /// A product by one implementation; false if it does not write such a result.
 type Implementation = Box<dyn Fn(ValuesMut<'_>, &Asked<'_>) -> bool>;
 
-/// The product as layers ask for it, with its right factor packed before, by `faer`, and by every kernel that
-/// this processor has.
+/// The product as layers ask for it, with its right factor packed before, and by every kernel that this processor has.
 fn implementations(precision: Precision) -> Vec<(String, Implementation)> {
     let chosen: Implementation = Box::new(|dst, a| {
         product(dst, a.start, a.left, &a.right, a.finish);
@@ -145,27 +144,13 @@ fn implementations(precision: Precision) -> Vec<(String, Implementation)> {
         });
         true
     });
-    let portable: Implementation = Box::new(|dst, a| {
-        let ValuesMut::F32(dst) = dst else { return false };
-        portable(dst, a.start, a.left, &a.right, a.finish);
-        true
-    });
-    let mut all =
-        vec![("chosen".into(), chosen), ("packed".into(), packed), ("portable".into(), portable)];
-    all.extend(own_implementations(precision));
-    all
-}
-
-/// By every kernel that this processor has.
-#[cfg(target_arch = "x86_64")]
-fn own_implementations(precision: Precision) -> Vec<(String, Implementation)> {
-    let implementation = |entries: &'static product::Entries| {
+    let own = |entries: &'static product::Entries| {
         let run: Implementation = Box::new(|dst, a| {
             let k = a.left.num_inner();
             let blocks = k.div_ceil((entries.block_len)(k));
             let is_there = matches!(dst, ValuesMut::F32(_)) || blocks == 1;
             let product = product::Product::new((dst, blocks), a.start, a.left, &a.right, a.finish);
-            assert_eq!(product.is_some(), is_there, "strides of our layers");
+            assert_eq!(product.is_some(), is_there, "{OUR_STRIDES}");
             if let Some(product) = product {
                 // SAFETY: the processor has the kernel's instruction set, and the extents fit.
                 unsafe { (entries.run)(&product) };
@@ -174,13 +159,8 @@ fn own_implementations(precision: Precision) -> Vec<(String, Implementation)> {
         });
         (entries.name.into(), run)
     };
-    product::all_entries(precision).into_iter().map(implementation).collect()
-}
-
-/// There is none.
-#[cfg(not(target_arch = "x86_64"))]
-fn own_implementations(_precision: Precision) -> Vec<(String, Implementation)> {
-    Vec::new()
+    let all = vec![("chosen".into(), chosen), ("packed".into(), packed)];
+    all.into_iter().chain(product::all_entries(precision).into_iter().map(own)).collect()
 }
 
 /// All transpositions, starts, finishes and activations, inside a wider matrix whose other columns must stay as

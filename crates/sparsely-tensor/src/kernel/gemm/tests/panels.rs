@@ -39,7 +39,6 @@ fn columns_of_a_packed_factor_have_their_bits() {
                     }
                 }
                 // Every kernel, with what is added by column.
-                #[cfg(target_arch = "x86_64")]
                 for entries in product::all_entries(precision) {
                     let (bias, more) = (random(n, 8), random(m * n, 9));
                     let own = Right::new(mat(&b, k, n), precision);
@@ -56,7 +55,7 @@ fn columns_of_a_packed_factor_have_their_bits() {
                         let product =
                             product::Product::new(dst, start, left(), &right, Finish::None);
                         // SAFETY: the processor has the kernel's instruction set, and the extents fit.
-                        unsafe { (entries.run)(&product.expect("strides of our layers")) };
+                        unsafe { (entries.run)(&product.expect(OUR_STRIDES)) };
                         part
                     };
                     let whole = run([0, n]);
@@ -68,10 +67,10 @@ fn columns_of_a_packed_factor_have_their_bits() {
                         }
                     }
                 }
-                // Whole panels are not packed again, where there is a kernel that packs.
+                // Whole panels are not packed again.
                 if n >= 192 {
                     for columns in [right.subcols(0, 96), right.subcols(96, n - 96)] {
-                        assert_eq!(columns.is_packed(), right.is_packed(), "{n}");
+                        assert!(columns.is_packed(), "{n}");
                     }
                 }
             });

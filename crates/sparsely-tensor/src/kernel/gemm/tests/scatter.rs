@@ -5,9 +5,7 @@ use super::*;
 /// A product whose rows are named and go where they are told, by one implementation.
 type Scattering = Box<dyn Fn(MatMut<'_>, (Left<'_>, &Right<'_>), Scatter<'_>, Option<Dots<'_>>)>;
 
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 fn scatterings(precision: Precision) -> Vec<(String, Scattering)> {
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut all: Vec<(String, Scattering)> = vec![
         ("chosen".into(), Box::new(product_scatter)),
         (
@@ -16,14 +14,12 @@ fn scatterings(precision: Precision) -> Vec<(String, Scattering)> {
                 with_packed(right, |right| product_scatter(dst, (left, right), scatter, dots));
             }),
         ),
-        ("portable".into(), Box::new(portable_scatter)),
     ];
-    #[cfg(target_arch = "x86_64")]
     for entries in product::all_entries(precision) {
         let run: Scattering = Box::new(|dst, factors, scatter, dots| {
             // SAFETY: the processor has the kernel's instruction set, and the extents fit.
             let run = |product: &product::Product<'_>| unsafe { (entries.run)(product) };
-            product::Product::scattering(dst, factors, scatter, dots, run).expect("our strides");
+            product::Product::scattering(dst, factors, scatter, dots, run).expect(OUR_STRIDES);
         });
         all.push((entries.name.into(), run));
     }

@@ -1,28 +1,11 @@
-//! Vector registers under one name, so that the product is written once.
+//! The registers of AVX2 and AVX-512.
 
+use super::Register;
+use crate::kernel::isa::Fused;
 use std::arch::x86_64::*;
 
-/// A register of f32 lanes.
-///
-/// # Safety
-/// Every method needs the instruction set of the implementor, and pointers to
-/// [`Register::LANES`] elements ([`Register::splat`]: to one).
-pub(super) trait Register: Copy {
-    /// Elements of a register.
-    const LANES: usize;
-
-    unsafe fn zero() -> Self;
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn splat(from: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    unsafe fn add(self, other: Self) -> Self;
-    /// `self·b + c`, rounded once.
-    unsafe fn fma(self, b: Self, c: Self) -> Self;
-    /// Rows to columns; `block` holds [`Register::LANES`] registers.
-    unsafe fn transpose(block: &mut [Self]);
-}
-
 impl Register for __m256 {
+    type Isa = Fused;
     const LANES: usize = 8;
 
     #[inline(always)]
@@ -85,9 +68,25 @@ impl Register for __m256 {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        // SAFETY: by contract.
+        unsafe {
+            let bits = _mm256_castps_si256(self);
+            // Half a unit of the last kept place, less one where that place is even.
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let kept = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+            let rounded = _mm256_and_si256(_mm256_add_epi32(bits, half), kept);
+            let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self, self);
+            _mm256_blendv_ps(_mm256_castsi256_ps(rounded), self, is_nan)
+        }
+    }
 }
 
 impl Register for __m512 {
+    type Isa = Fused;
     const LANES: usize = 16;
 
     #[inline(always)]
