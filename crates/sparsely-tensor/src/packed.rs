@@ -46,7 +46,7 @@ enum Source {
     File { mapping: Mapping, places: Vec<Place> },
 }
 
-/// A kernel that was used: its packed form, where products of this machine have one.
+/// A kernel that was used: its packed form, if it has elements.
 struct Kernel {
     panels: Option<Vec<Page>>,
     precision: Precision,
@@ -174,11 +174,9 @@ impl PackedSlab {
             return Ok(Kernel { panels: None, precision });
         };
         let mut pages: Vec<Page> = bytemuck::allocation::zeroed_vec((4 * len).div_ceil(4096));
-        let is_packed = pack(right, &mut bytemuck::cast_slice_mut(&mut pages)[..len]);
-        if is_packed {
-            self.release(self.file_range(param, part));
-        }
-        Ok(Kernel { panels: is_packed.then_some(pages), precision })
+        pack(right, &mut bytemuck::cast_slice_mut(&mut pages)[..len]);
+        self.release(self.file_range(param, part));
+        Ok(Kernel { panels: Some(pages), precision })
     }
 
     fn values(&self, param: &Param) -> &[f32] {

@@ -1,7 +1,7 @@
 //! The f32 product of a few rows: the right factor is read once, where it lies.
 //!
 //! With so few rows the time is that of reading weights from memory, and packing them would read and
-//! write them once more. Each element of the result is the same chain of fused multiply-adds as in
+//! write them once more. Each element of the result is the same chain of multiply-adds as in
 //! [`super::product`], so a row has the same bits.
 
 use super::elementwise::{activate, activate_backward, add_slice, axpy, dot};

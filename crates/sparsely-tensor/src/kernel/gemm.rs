@@ -10,7 +10,7 @@ mod factors;
 mod packing;
 
 pub(crate) use ends::{Dots, Finish, Scatter, Start};
-use factors::PANEL_COLUMNS;
+pub(in crate::kernel) use factors::PANEL_COLUMNS;
 pub(in crate::kernel) use factors::Panels;
 pub(crate) use factors::{Left, Right, Values, ValuesMut};
 pub(crate) use packing::{pack, packed_len, with_all_packed, with_packed};
@@ -21,7 +21,7 @@ use super::{few_rows, product};
 use crate::Activation;
 use crate::precision::{Bf16, Precision};
 use crate::tape::Write;
-use faer::prelude::ReborrowMut;
+use faer::prelude::{Reborrow, ReborrowMut};
 use rayon::prelude::*;
 
 /// A strided matrix to read.
@@ -49,9 +49,6 @@ const OUTER_BLOCKS: usize = 4;
 const OUTER_ROWS: usize = 48;
 /// Largest weight (elements) whose gradient is summed in parts.
 const MAX_PART: usize = 1 << 20;
-
-/// What a product takes: factors of which an axis is contiguous, results whose rows are.
-const OUR_STRIDES: &str = "strides of our layers";
 
 /// A row-major slice as a matrix.
 pub(crate) fn mat(values: &[f32], rows: usize, cols: usize) -> MatRef<'_> {
@@ -83,6 +80,9 @@ pub(crate) fn gemm<'a, 'd>(
 /// `dst = finish(start + act(a)·b)`, on the calling thread, or on all where [`reads_as_it_lies`] and there is
 /// much to read; bits as for [`gemm`]. What is rounded has those of the f32 result, rounded once, but for what is below
 /// the normal range, which may be zero.
+///
+/// # Panics
+/// If extents do not fit, or neither axis of a factor or not the rows of what has the output's shape are contiguous.
 pub(crate) fn product<'d>(
     dst: impl Into<ValuesMut<'d>>,
     start: Start<'_>,
@@ -96,11 +96,15 @@ pub(crate) fn product<'d>(
     assert_eq!([left.num_rows(), k, n], extents, "factors that fit the product");
     left.check_names();
     check_panels(right);
+    product::check_factors(&left, right);
+    assert!(dst.is_row_major(), "a result whose rows are contiguous");
     let shape = (dst.nrows(), dst.ncols());
     match start {
         Start::Terms { bias, residual } => {
             assert!(bias.is_none_or(|bias| bias.len() == n), "a bias for each column");
             assert!(residual.is_none_or(|r| r.shape() == shape), "a residual of its shape");
+            let is_row_major = |r: MatRef<'_>| Values::from(r).is_row_major();
+            assert!(residual.is_none_or(is_row_major), "a residual whose rows are contiguous");
         }
         Start::Output => {
             assert!(matches!(dst, ValuesMut::F32(_)), "what is added to, in f32");
@@ -109,6 +113,7 @@ pub(crate) fn product<'d>(
     }
     if let Finish::Slope { at, .. } = finish {
         assert_eq!((at.nrows(), at.ncols()), shape, "a slope for each element");
+        assert!(at.is_row_major(), "slopes whose rows are contiguous");
     }
     super::count::add_macs(extents.iter().product());
     if dst.nrows() > 0 && dst.ncols() > 0 {
@@ -145,9 +150,8 @@ fn checked(
         // SAFETY: the entries are those of this processor, and the extents were compared.
         return unsafe { (entries.run)(&product) };
     }
-    match dst {
-        ValuesMut::F32(_) => panic!("{OUR_STRIDES}"),
-        ValuesMut::Bf16(dst) => rounded(dst, start, left, right, finish),
+    if let ValuesMut::Bf16(dst) = dst {
+        rounded(dst, start, left, right, finish);
     }
 }
 
@@ -210,11 +214,12 @@ pub(crate) fn product_scatter(
     assert!(scatter.rows.iter().all(is_inside), "rows of the output");
     if let Some(dots) = &dots {
         let fits = dots.at.shape() == dst.shape() && dots.sums.len() == m;
-        assert!(fits && dots.at.col_stride() == 1, "dots of the output's shape");
+        assert!(fits && Values::from(dots.at).is_row_major(), "dots of the output's shape");
     }
-    assert_eq!(dst.col_stride(), 1, "rows of the output whose elements are neighbours");
-    check_panels(right);
+    assert!(Values::from(dst.rb()).is_row_major(), "a result whose rows are contiguous");
     left.check_names();
+    check_panels(right);
+    product::check_factors(&left, right);
     super::count::add_macs(m * k * n);
     if m == 0 || k == 0 || n == 0 {
         if let Some(dots) = dots {
@@ -229,7 +234,7 @@ pub(crate) fn product_scatter(
     }
     // SAFETY: the entries are those of this processor, and the extents were compared above.
     let run = |product: &product::Product<'_>| unsafe { (entries.run)(product) };
-    product::Product::scattering(dst, (left, right), scatter, dots, run).expect(OUR_STRIDES);
+    product::Product::scattering(dst, (left, right), scatter, dots, run);
 }
 
 /// Whether there are columns for each thread.

@@ -14,8 +14,8 @@ use crate::kernel::elementwise::{
     Activation, activate_with_slope, add_slice, axpy, dot, narrow, scale_by, scaled_rows,
 };
 use crate::kernel::gemm::{
-    Finish, Left, MatRef, ROW_BLOCK, Right, Start, Values, add_outer, gemm, mat, mat_mut,
-    packed_len, product, with_all_packed,
+    Finish, Left, MatRef, ROW_BLOCK, Right, Start, Values, add_outer, gemm, mat, mat_mut, product,
+    with_all_packed,
 };
 use crate::kernel::scratch::with_scratch;
 use crate::packed::Params;
@@ -384,9 +384,6 @@ fn transposed<'w>(
 fn block_len(groups: &RowGroups, kernels: &[Option<Right<'_>>]) -> usize {
     if kernels.iter().flatten().all(Right::is_packed) {
         return most_rows(groups.num_entries());
-    }
-    if !kernels.iter().flatten().any(|w| packed_len(w.precision(), w.extents()).is_some()) {
-        return ROW_BLOCK;
     }
     // Every thread gets several. A row's bits do not depend on the cut, so it may depend on the threads.
     let share = groups.num_entries() / (2 * rayon::current_num_threads());

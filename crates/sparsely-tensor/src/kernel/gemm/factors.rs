@@ -120,6 +120,14 @@ impl<'a> ValuesMut<'a> {
         }
     }
 
+    /// Whether the elements of a row are neighbours.
+    pub(super) fn is_row_major(&self) -> bool {
+        match self {
+            ValuesMut::F32(m) => m.col_stride() == 1 && m.row_stride() >= 0,
+            ValuesMut::Bf16(m) => m.col_stride() == 1 && m.row_stride() >= 0,
+        }
+    }
+
     /// The same for a shorter time.
     pub(crate) fn rb_mut(&mut self) -> ValuesMut<'_> {
         match self {
@@ -257,7 +265,7 @@ pub(crate) struct Right<'a> {
 }
 
 /// Columns that are whole panels of every kernel, wherever as many follow.
-pub(super) const PANEL_COLUMNS: usize = 96;
+pub(in crate::kernel) const PANEL_COLUMNS: usize = 96;
 
 /// Some columns of a packed right factor.
 #[derive(Clone, Copy)]

@@ -12,9 +12,12 @@ pub(crate) fn packed_len(precision: Precision, [k, n]: [usize; 2]) -> Option<usi
     (len > 0).then_some(len)
 }
 
-/// Packs `right` into [`packed_len`] elements, on all threads; false if neither of its axes is contiguous.
-pub(crate) fn pack(right: &Right<'_>, panels: &mut [f32]) -> bool {
-    (product::entries(right.precision()).pack)(right, panels)
+/// Packs `right` into [`packed_len`] elements, on all threads.
+///
+/// # Panics
+/// If neither of its axes is contiguous, or there is not that much room.
+pub(crate) fn pack(right: &Right<'_>, panels: &mut [f32]) {
+    (product::entries(right.precision()).pack)(right, panels);
 }
 
 /// Calls `f` with `right` packed, on all threads, once for all products of `f`.
@@ -23,8 +26,8 @@ pub(crate) fn with_packed<R>(right: &Right<'_>, f: impl FnOnce(&Right<'_>) -> R)
         return f(right);
     };
     with_scratch(len, |panels| {
-        let is_packed = pack(right, panels);
-        f(&right.with_panels(is_packed.then_some(panels)))
+        pack(right, panels);
+        f(&right.with_panels(Some(panels)))
     })
 }
 
@@ -49,9 +52,12 @@ pub(crate) fn with_all_packed<R>(
         let packed: Vec<Option<Right<'_>>> = own
             .into_par_iter()
             .map(|(right, panels)| {
-                right.map(|right| match !panels.is_empty() && pack(&right, panels) {
-                    true => right.with_panels(Some(panels)),
-                    false => right,
+                right.map(|right| {
+                    if panels.is_empty() {
+                        return right;
+                    }
+                    pack(&right, panels);
+                    right.with_panels(Some(panels))
                 })
             })
             .collect();

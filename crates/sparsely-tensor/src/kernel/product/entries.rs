@@ -2,13 +2,15 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::amx;
+use super::finish::Sums;
 use super::kernel::Kernel;
 use super::pack::{pack_strip, strips};
 use super::{Inner, Product, Strided};
 use crate::Precision;
-use crate::kernel::gemm::Right;
+use crate::kernel::gemm::{PANEL_COLUMNS, Right};
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::isa::{Level, level};
+use crate::kernel::register::{MOST_LANES, Register};
 
 /// What is compiled for one kernel.
 pub(in crate::kernel) struct Entries {
@@ -28,8 +30,8 @@ pub(in crate::kernel) struct Entries {
     pub(in crate::kernel) block_len: fn(usize) -> usize,
     /// Elements of a packed right factor `[k, n]`.
     pub(in crate::kernel) packed_len: fn(usize, usize) -> usize,
-    /// Packs a right factor, on all threads; `false` if it has no contiguous axis.
-    pub(in crate::kernel) pack: fn(&Right<'_>, &mut [f32]) -> bool,
+    /// Packs a right factor, on all threads.
+    pub(in crate::kernel) pack: fn(&Right<'_>, &mut [f32]),
 }
 
 /// How this processor multiplies.
@@ -38,11 +40,11 @@ pub(in crate::kernel) fn entries(precision: Precision) -> &'static Entries {
     match (precision, level()) {
         (Precision::F32, Level::Avx512) => &avx512::ENTRIES,
         (Precision::F32, Level::Avx2) => &avx2::ENTRIES,
-        (Precision::F32, Level::Baseline) => &portable::ENTRIES,
+        (Precision::F32, Level::Baseline) => &sse2::ENTRIES,
         (Precision::Bf16, Level::Avx512) if has_bf16() && amx::is_available() => &amx_bf16::ENTRIES,
         (Precision::Bf16, Level::Avx512) if has_bf16() => &avx512_bf16::ENTRIES,
         (Precision::Bf16, Level::Avx512 | Level::Avx2) => &avx2_rounded::ENTRIES,
-        (Precision::Bf16, Level::Baseline) => &portable_rounded::ENTRIES,
+        (Precision::Bf16, Level::Baseline) => &sse2_rounded::ENTRIES,
     }
 }
 
@@ -59,8 +61,8 @@ pub(in crate::kernel) fn entries(precision: Precision) -> &'static Entries {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(in crate::kernel) fn entries(precision: Precision) -> &'static Entries {
     match precision {
-        Precision::F32 => &portable::ENTRIES,
-        Precision::Bf16 => &portable_rounded::ENTRIES,
+        Precision::F32 => &plain::ENTRIES,
+        Precision::Bf16 => &plain_rounded::ENTRIES,
     }
 }
 
@@ -72,13 +74,15 @@ pub(in crate::kernel) fn all_entries(precision: Precision) -> Vec<&'static Entri
         Precision::F32 => vec![
             (&avx512::ENTRIES, has_avx512),
             (&avx2::ENTRIES, has_avx2),
-            (&portable::ENTRIES, true),
+            (&sse2::ENTRIES, true),
+            (&plain::ENTRIES, true),
         ],
         Precision::Bf16 => vec![
             (&amx_bf16::ENTRIES, has_avx512 && has_bf16() && amx::is_available()),
             (&avx512_bf16::ENTRIES, has_avx512 && has_bf16()),
             (&avx2_rounded::ENTRIES, has_avx2),
-            (&portable_rounded::ENTRIES, true),
+            (&sse2_rounded::ENTRIES, true),
+            (&plain_rounded::ENTRIES, true),
         ],
     };
     all.into_iter().filter(|(_, is_there)| *is_there).map(|(entries, _)| entries).collect()
@@ -87,7 +91,10 @@ pub(in crate::kernel) fn all_entries(precision: Precision) -> Vec<&'static Entri
 /// All kernels that this processor has.
 #[cfg(all(test, not(target_arch = "x86_64")))]
 pub(in crate::kernel) fn all_entries(precision: Precision) -> Vec<&'static Entries> {
-    vec![entries(precision)]
+    match precision {
+        Precision::F32 => vec![entries(precision), &plain::ENTRIES],
+        Precision::Bf16 => vec![entries(precision), &plain_rounded::ENTRIES],
+    }
 }
 
 /// Whether AVX-512 rounds to bf16 and moves halves of lanes.
@@ -100,8 +107,20 @@ fn has_bf16() -> bool {
 macro_rules! entries {
     ($module:ident, $kernel:ty, $name:literal $(, #[$features:meta])?) => {
         mod $module {
-            use super::{Entries, Inner, Kernel, Product, Right, Strided, pack_strip, strips};
+            use super::{
+                Entries, Inner, Kernel, MOST_LANES, PANEL_COLUMNS, Product, Register, Right, Strided, Sums,
+                pack_strip, strips,
+            };
             use rayon::prelude::*;
+
+            // What buffers on the stack have room for, and where packed columns may be cut.
+            const _: () = {
+                let lanes = <<$kernel as Kernel>::Register as Register>::LANES;
+                let tile = <$kernel>::TILE_REGISTERS * lanes;
+                assert!(lanes <= MOST_LANES && <$kernel>::DEPTH <= 2);
+                assert!(<$kernel>::PANEL_REGISTERS <= 4 && PANEL_COLUMNS.is_multiple_of(tile));
+                assert!(<$kernel>::TILE_ROWS * tile <= Sums::LEN);
+            };
 
             pub(super) static ENTRIES: Entries = Entries {
                 name: $name,
@@ -128,7 +147,7 @@ macro_rules! entries {
                 unsafe { <$kernel>::multiply_adds(rounds) }
             }
 
-            fn pack(b: &Right<'_>, panels: &mut [f32]) -> bool {
+            fn pack(b: &Right<'_>, panels: &mut [f32]) {
                 $(#[$features])?
                 unsafe fn compiled(
                     right: Strided<'_>,
@@ -141,7 +160,7 @@ macro_rules! entries {
                 }
                 let [k, n] = b.extents();
                 assert_eq!(panels.len(), <$kernel>::packed_len(k, n), "room for the panels");
-                let Some(right) = Strided::right(b) else { return false };
+                let right = Strided::right(b);
                 let block = <$kernel>::block_len(k);
                 let blocks = panels.par_chunks_mut(<$kernel>::packed_len(block, n)).enumerate();
                 blocks.for_each(|(i, mut panels)| {
@@ -158,7 +177,6 @@ macro_rules! entries {
                         unsafe { compiled(right, inner, (columns, n), to) };
                     });
                 });
-                true
             }
         }
     };
@@ -200,18 +218,30 @@ entries!(
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma")]
 );
 #[cfg(target_arch = "aarch64")]
-entries!(neon, crate::kernel::product::kernel::Neon, "NEON");
+entries!(neon, crate::kernel::product::neon::Neon, "NEON");
 #[cfg(target_arch = "aarch64")]
 entries!(
     neon_rounded,
-    crate::kernel::product::kernel::Rounded<crate::kernel::product::kernel::Neon>,
+    crate::kernel::product::kernel::Rounded<crate::kernel::product::neon::Neon>,
     "NEON in f32, rounding factors"
 );
-#[cfg(not(target_arch = "aarch64"))]
-entries!(portable, crate::kernel::product::kernel::Portable, "portable");
-#[cfg(not(target_arch = "aarch64"))]
+#[cfg(target_arch = "x86_64")]
+entries!(sse2, crate::kernel::product::plain::Plain<std::arch::x86_64::__m128>, "SSE2");
+#[cfg(target_arch = "x86_64")]
 entries!(
-    portable_rounded,
-    crate::kernel::product::kernel::Rounded<crate::kernel::product::kernel::Portable>,
+    sse2_rounded,
+    crate::kernel::product::kernel::Rounded<
+        crate::kernel::product::plain::Plain<std::arch::x86_64::__m128>,
+    >,
+    "SSE2 in f32, rounding factors"
+);
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+entries!(plain, crate::kernel::product::plain::Plain<crate::kernel::register::Four>, "portable");
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+entries!(
+    plain_rounded,
+    crate::kernel::product::kernel::Rounded<
+        crate::kernel::product::plain::Plain<crate::kernel::register::Four>,
+    >,
     "portable in f32, rounding factors"
 );

@@ -1,11 +1,11 @@
 //! A tile of the result where it lies: in f32 or rounded, and scaled by slopes.
 
 use super::kernel::{IsaOf, Kernel};
-use super::pack::Source;
+use super::pack::{Source, WIDEST};
 use super::tile::Tile;
 use crate::Activation;
 use crate::kernel::elementwise::scale_by_slope;
-use crate::kernel::fetch::{For, fetch};
+use crate::kernel::fetch::{Purpose, fetch};
 use crate::kernel::isa::Isa;
 use crate::kernel::register::Register;
 use crate::precision::{Bf16, Stored};
@@ -76,7 +76,7 @@ pub(super) unsafe fn compute_tile<K: Kernel>(
         for r in 0..rows {
             let r = tile.scatter.map_or(r, |scatter| scatter.row(r));
             let row = tile.dst.wrapping_add(r * tile.dst_stride);
-            fetch(row.cast_const(), tile.columns, For::Writing);
+            fetch(row.cast_const(), tile.columns, Purpose::Writing);
         }
         K::tile(tile, rows, registers);
         if let Some(slope) = slope {
@@ -109,7 +109,7 @@ pub(super) unsafe fn compute_rounded_tile<K: Kernel>(
     unsafe {
         for r in 0..rows {
             let row = dst.wrapping_add(r * tile.dst_stride);
-            fetch(row.cast_const(), tile.columns, For::Writing);
+            fetch(row.cast_const(), tile.columns, Purpose::Writing);
         }
         K::tile(&own, rows, registers);
         if tile.bias.is_some() || tile.residual.is_some() {
@@ -149,8 +149,8 @@ unsafe fn round_row<K: Kernel>(sums: *const f32, to: *mut Bf16, count: usize) {
         for c in (0..whole).step_by(step) {
             K::round_two(sums.add(c), to.add(c));
         }
-        let mut rest = [0.0_f32; 32];
-        let mut rounded = [Bf16::nearest(0.0); 32];
+        let mut rest = [0.0_f32; WIDEST];
+        let mut rounded = [Bf16::nearest(0.0); WIDEST];
         std::ptr::copy_nonoverlapping(sums.add(whole), rest.as_mut_ptr(), count - whole);
         K::round_two(rest.as_ptr(), rounded.as_mut_ptr());
         std::ptr::copy_nonoverlapping(rounded.as_ptr(), to.add(whole), count - whole);

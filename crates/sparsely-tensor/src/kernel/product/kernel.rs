@@ -1,9 +1,8 @@
 //! The ways to multiply: one for each precision and instruction set.
 
 use super::ROWS;
+use super::pack::WIDEST;
 use super::tile::Tile;
-#[cfg(not(target_arch = "aarch64"))]
-use crate::kernel::register::Four;
 use crate::kernel::register::{MOST_LANES, Register};
 use crate::precision::{Bf16, Stored};
 use std::hint::black_box;
@@ -16,7 +15,7 @@ pub(super) type IsaOf<K> = <<K as Kernel>::Register as Register>::Isa;
 ///
 /// # Safety
 /// Every method needs the instruction set of the implementor.
-pub(super) trait Kernel {
+pub(super) trait Kernel: Sized {
     /// What holds the lanes of a factor, and the f32 sums.
     type Register: Register;
     /// Rows of a tile.
@@ -87,30 +86,8 @@ pub(super) trait Kernel {
     #[inline(always)]
     unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
         // More than latency times units, and as many as the smallest register file holds beside the factors.
-        const CHAINS: usize = 12;
-        // SAFETY: the caller's contract; the arrays have a register's lanes.
-        unsafe {
-            let (half, one) = (
-                Self::pack_along(black_box([0.5; 32]).as_ptr()),
-                Self::pack_along(black_box([1.0; 32]).as_ptr()),
-            );
-            let mut sums = [Self::Register::zero(); CHAINS];
-            for _ in 0..rounds {
-                for sum in &mut sums {
-                    *sum = Self::fma(half, one, *sum);
-                }
-                // Otherwise a round may be merged with the next.
-                #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-                std::arch::asm!("", options(nomem, nostack, preserves_flags));
-            }
-            let mut total = Self::Register::zero();
-            for sum in sums {
-                total = total.add(sum);
-            }
-            let mut lanes = [0.0_f32; MOST_LANES];
-            total.store(lanes.as_mut_ptr());
-            (rounds * CHAINS * Self::Register::LANES * Self::DEPTH, lanes.iter().sum())
-        }
+        // SAFETY: the caller's contract.
+        unsafe { chains::<Self, 12>(rounds) }
     }
 
     /// Called by a thread before the tiles of a product.
@@ -171,10 +148,43 @@ pub(super) trait Kernel {
     }
 }
 
+/// [`Kernel::multiply_adds`] in `N` chains.
+///
+/// # Safety
+/// The instruction set of `K`.
+#[inline(always)]
+pub(super) unsafe fn chains<K: Kernel, const N: usize>(rounds: usize) -> (usize, f32) {
+    // SAFETY: the caller's contract; the arrays have a register's lanes.
+    unsafe {
+        let (half, one) = (
+            K::pack_along(black_box([0.5; WIDEST]).as_ptr()),
+            K::pack_along(black_box([1.0; WIDEST]).as_ptr()),
+        );
+        let mut sums = [K::Register::zero(); N];
+        for _ in 0..rounds {
+            // Plain indices: with iterators the sums may go through memory.
+            #[allow(clippy::needless_range_loop)]
+            for i in 0..N {
+                sums[i] = K::fma(half, one, sums[i]);
+            }
+            // Otherwise a round may be merged with the next.
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            std::arch::asm!("", options(nomem, nostack, preserves_flags));
+        }
+        let mut total = K::Register::zero();
+        for sum in sums {
+            total = total.add(sum);
+        }
+        let mut lanes = [0.0_f32; MOST_LANES];
+        total.store(lanes.as_mut_ptr());
+        (rounds * N * K::Register::LANES * K::DEPTH, lanes.iter().sum())
+    }
+}
+
 /// The first `count` values.
 #[inline(always)]
-unsafe fn widened(from: *const Bf16, count: usize) -> [f32; 32] {
-    let mut wide = [0.0; 32];
+unsafe fn widened(from: *const Bf16, count: usize) -> [f32; WIDEST] {
+    let mut wide = [0.0; WIDEST];
     for (i, wide) in wide.iter_mut().enumerate().take(count) {
         // SAFETY: the caller's contract: there are as many.
         *wide = unsafe { (*from.add(i)).value() };
@@ -206,46 +216,14 @@ impl<K: Kernel> Kernel for Rounded<K> {
     }
 
     #[inline(always)]
+    unsafe fn multiply_adds(rounds: usize) -> (usize, f32) {
+        // SAFETY: the caller's contract.
+        unsafe { K::multiply_adds(rounds) }
+    }
+
+    #[inline(always)]
     unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
         // SAFETY: the caller's contract.
         unsafe { K::tile(tile, rows, registers) };
-    }
-}
-
-/// f32 on NEON, which every aarch64 has: twice the registers of AVX2, half as wide.
-#[cfg(target_arch = "aarch64")]
-pub(super) struct Neon;
-
-#[cfg(target_arch = "aarch64")]
-impl Kernel for Neon {
-    type Register = std::arch::aarch64::float32x4_t;
-    const TILE_ROWS: usize = 8;
-    const TILE_REGISTERS: usize = 3;
-    const PANEL_REGISTERS: usize = 4;
-    // A panel takes three eighths of the smallest first-level cache.
-    const INNER: usize = 256;
-
-    #[inline(never)]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { tile.dispatch::<Self>(rows, registers) };
-    }
-}
-
-/// f32 wherever there is nothing better.
-#[cfg(not(target_arch = "aarch64"))]
-pub(super) struct Portable;
-
-#[cfg(not(target_arch = "aarch64"))]
-impl Kernel for Portable {
-    type Register = Four;
-    const TILE_ROWS: usize = 6;
-    const TILE_REGISTERS: usize = 2;
-    const INNER: usize = 256;
-
-    #[inline(never)]
-    unsafe fn tile(tile: &Tile, rows: usize, registers: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { tile.dispatch::<Self>(rows, registers) };
     }
 }

@@ -14,7 +14,11 @@ mod amx;
 mod entries;
 mod finish;
 mod kernel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
+#[cfg(any(test, not(target_arch = "aarch64")))]
+mod plain;
 mod strided;
 mod tile;
 #[cfg(target_arch = "x86_64")]
@@ -23,8 +27,9 @@ mod x86;
 pub(super) use entries::entries;
 #[cfg(test)]
 pub(super) use entries::{Entries, all_entries};
+pub(super) use strided::check_factors;
 
-use super::fetch::{For, fetch};
+use super::fetch::{Purpose, fetch};
 use super::gemm::{
     Dots, Finish, Left, MatMut, MatRef, Panels, Right, Scatter, Start, Values, ValuesMut,
 };
@@ -137,8 +142,7 @@ struct LeftBlock {
 }
 
 impl<'a> Product<'a> {
-    /// `None` if the strides are not those of a product that our layers ask for, or if a result that is rounded is added
-    /// to or would be summed in more than one of the `blocks` of the inner dimension.
+    /// `None` if a result that is rounded would be summed in more than one of the `blocks` of the inner dimension.
     pub(super) fn new(
         (dst, blocks): (ValuesMut<'a>, usize),
         start: Start<'a>,
@@ -146,31 +150,22 @@ impl<'a> Product<'a> {
         right: &Right<'a>,
         finish: Finish<'a>,
     ) -> Option<Product<'a>> {
-        let is_row_major = |m: MatRef<'_>| m.col_stride() == 1 && m.row_stride() >= 0;
-        let extras = match (start, finish) {
-            (Start::Terms { residual: Some(r), .. }, _) if !is_row_major(r) => false,
-            (_, Finish::Slope { at, .. }) => at.is_row_major(),
-            _ => true,
-        };
         let n = dst.ncols();
-        let (dst, [rows, cols]) = match dst {
-            ValuesMut::F32(m) => (Target::F32(m.as_ptr_mut()), [m.row_stride(), m.col_stride()]),
-            ValuesMut::Bf16(_) if blocks > 1 || matches!(start, Start::Output) => return None,
-            ValuesMut::Bf16(m) => (Target::Bf16(m.as_ptr_mut()), [m.row_stride(), m.col_stride()]),
+        let (dst, dst_stride) = match dst {
+            ValuesMut::F32(m) => (Target::F32(m.as_ptr_mut()), m.row_stride()),
+            ValuesMut::Bf16(_) if blocks > 1 => return None,
+            ValuesMut::Bf16(m) => (Target::Bf16(m.as_ptr_mut()), m.row_stride()),
         };
-        if cols != 1 || rows < 0 || !extras {
-            return None;
-        }
         Some(Product {
             dst,
-            dst_stride: rows as usize,
+            dst_stride: dst_stride as usize,
             m: left.num_rows(),
             n,
             k: left.num_inner(),
-            left: Strided::left(&left)?,
+            left: Strided::left(&left),
             left_rows: left.rows,
             act: left.act,
-            right: Strided::right(right)?,
+            right: Strided::right(right),
             panels: right.panels(),
             start,
             finish,
@@ -178,24 +173,22 @@ impl<'a> Product<'a> {
         })
     }
 
-    /// The same, whose rows go where `scatter` says; calls `f` with it.
+    /// The same in f32, whose rows go where `scatter` says; calls `f` with it.
     pub(super) fn scattering<R>(
         dst: MatMut<'a>,
         (left, right): (Left<'a>, &Right<'a>),
         scatter: Scatter<'a>,
         dots: Option<Dots<'_>>,
         f: impl FnOnce(&Product<'_>) -> R,
-    ) -> Option<R> {
+    ) -> R {
         let dst = (ValuesMut::from(dst), 1);
-        let mut product = Product::new(dst, Start::Output, left, right, Finish::None)?;
+        let product = Product::new(dst, Start::Output, left, right, Finish::None);
+        let mut product = product.expect("a result in f32");
         let Some(dots) = dots else {
             product.scatter = Some((scatter, None));
-            return Some(f(&product));
+            return f(&product);
         };
-        if dots.at.col_stride() != 1 || dots.at.row_stride() < 0 {
-            return None;
-        }
-        Some(with_scratch(product.m * MOST_LANES, |lanes| {
+        with_scratch(product.m * MOST_LANES, |lanes| {
             lanes.fill(0.0);
             let own = DotLanes { at: dots.at, lanes: lanes.as_mut_ptr() };
             product.scatter = Some((scatter, Some(own)));
@@ -204,7 +197,7 @@ impl<'a> Product<'a> {
                 *sum = lanes.iter().sum();
             }
             result
-        }))
+        })
     }
 
     /// Computes it.
@@ -378,7 +371,7 @@ impl<'a> Product<'a> {
                 let first = i / tile_rows * share;
                 for p in first..(first + share).min(inner.lanes) {
                     let row = next.data.wrapping_add(p * next.rows);
-                    fetch(row, next.width, For::ReadingLater);
+                    fetch(row, next.width, Purpose::ReadingLater);
                 }
             }
             // SAFETY: i0 + i + height ≤ m and j + columns ≤ n.

@@ -4,9 +4,9 @@ use super::kernel::{IsaOf, Kernel};
 use super::{Inner, ROWS, Strided};
 use crate::Activation;
 use crate::kernel::elementwise::activate_row;
-use crate::kernel::fetch::{For, fetch};
+use crate::kernel::fetch::{Purpose, fetch};
 use crate::kernel::isa::Isa;
-use crate::kernel::register::Register;
+use crate::kernel::register::{MOST_LANES, Register};
 use crate::precision::{Bf16, Stored};
 
 /// Panels that are packed side by side: a row of them is enough to be fetched ahead of its use.
@@ -15,8 +15,8 @@ pub(super) const STRIP: usize = 4;
 const AHEAD: usize = 8;
 /// The same of rows of the left factor.
 const ROWS_AHEAD: usize = 2;
-/// Elements of the largest register and, in a lane of two, of its lanes.
-const WIDEST: usize = 32;
+/// Elements of the lanes of the largest register, of which each may have two.
+pub(super) const WIDEST: usize = 2 * MOST_LANES;
 /// Elements of the columns that are activated at a time.
 pub(super) const ACTIVE: usize = WIDEST * ROWS;
 /// What lies behind the last row or column, of either type.
@@ -148,7 +148,7 @@ unsafe fn pack_strip_of<K: Kernel, S: Element>(
                 let k = (p + AHEAD) * K::DEPTH + d;
                 if k < inner.len {
                     let row = from.add(right.place(inner.k0 + k) * right.rows);
-                    fetch(row, end.min(n) - j0, For::Reading);
+                    fetch(row, end.min(n) - j0, Purpose::Reading);
                 }
             }
             let mut j = j0;
@@ -180,7 +180,7 @@ unsafe fn pack_transposed<K: Kernel, S: Element>(
     unsafe {
         for c in (0..width).step_by(registers) {
             for p in (0..lanes).step_by(registers) {
-                let mut block = [K::Register::zero(); 16];
+                let mut block = [K::Register::zero(); MOST_LANES];
                 for (q, register) in block.iter_mut().enumerate().take(registers) {
                     if c + q < columns {
                         let from = from.wrapping_add((c + q) * stride + p * K::DEPTH);
@@ -217,8 +217,8 @@ impl Source {
     #[inline(always)]
     pub(super) fn fetch(self, len: usize) {
         match self {
-            Source::F32(data) => fetch(data, len, For::Reading),
-            Source::Bf16(data) => fetch(data, len, For::Reading),
+            Source::F32(data) => fetch(data, len, Purpose::Reading),
+            Source::Bf16(data) => fetch(data, len, Purpose::Reading),
         }
     }
 
@@ -389,7 +389,7 @@ unsafe fn pack_turned<K: Kernel, S: Element>(
     // SAFETY: the columns have `rows` elements, the zeros as many; `to` has room for the rows.
     unsafe {
         for i in (0..rows).step_by(registers) {
-            let mut block = [K::Register::zero(); 16];
+            let mut block = [K::Register::zero(); MOST_LANES];
             for (q, register) in block.iter_mut().enumerate().take(registers) {
                 let lane = [columns[q * K::DEPTH], columns[q * K::DEPTH + K::DEPTH - 1]];
                 *register = down_some::<K, S>(lane.map(|c| c.add(i)), registers.min(rows - i));
@@ -410,7 +410,7 @@ unsafe fn down_some<K: Kernel, S: Element>(rows: [*const S; 2], count: usize) ->
         if count == K::Register::LANES {
             return S::down::<K>(rows);
         }
-        let mut buffers = [[0.0_f32; 16]; 2];
+        let mut buffers = [[0.0_f32; MOST_LANES]; 2];
         let buffers = buffers.each_mut().map(|buffer| buffer.as_mut_ptr().cast::<S>());
         for (row, buffer) in rows.iter().zip(buffers).take(K::DEPTH) {
             std::ptr::copy_nonoverlapping(*row, buffer, count);
@@ -442,7 +442,7 @@ unsafe fn store_some<V: Register>(register: V, count: usize, to: *mut f32) {
         if count >= V::LANES {
             return register.store(to);
         }
-        let mut buffer = [0.0_f32; 16];
+        let mut buffer = [0.0_f32; MOST_LANES];
         register.store(buffer.as_mut_ptr());
         std::ptr::copy_nonoverlapping(buffer.as_ptr(), to, count);
     }

@@ -68,9 +68,9 @@ impl ScatterTile {
     }
 }
 
-/// The pointer, of which the compiler does not know any more how it was computed.
+/// The pointer; the compiler does not know any more how it was computed.
 #[inline(always)]
-fn unknown(pointer: *const f32) -> *const f32 {
+fn forget_origin(pointer: *const f32) -> *const f32 {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     {
         let mut pointer = pointer;
@@ -142,7 +142,7 @@ impl Tile {
                 }
                 for head in &mut heads[..R.div_ceil(3)] {
                     // Otherwise they are computed from one another, by the ports that multiply.
-                    *head = unknown(head.wrapping_add(1));
+                    *head = forget_origin(head.wrapping_add(1));
                 }
                 // Behind the last row there may be nothing.
                 b = b.wrapping_add(self.b_rows);
@@ -243,8 +243,8 @@ impl Tile {
     /// [`Tile::finish`], element by element, for panels that the result does not fill.
     #[inline(always)]
     unsafe fn finish_some<V: Register, const W: usize>(&self, r: usize, acc: [V; W]) {
-        let mut row = [0.0_f32; 64];
-        // SAFETY: by contract of `compute`; a row of a tile has at most 64 elements.
+        let mut row = [0.0_f32; 4 * MOST_LANES];
+        // SAFETY: by contract of `compute`; a row of a tile has at most four registers.
         unsafe {
             for (w, acc) in acc.into_iter().enumerate() {
                 acc.store(row.as_mut_ptr().add(V::LANES * w));

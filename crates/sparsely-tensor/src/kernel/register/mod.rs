@@ -2,12 +2,12 @@
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(not(target_arch = "aarch64"))]
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod plain;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-#[cfg(not(target_arch = "aarch64"))]
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(super) use plain::Four;
 
 use super::isa::Isa;

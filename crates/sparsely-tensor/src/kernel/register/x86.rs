@@ -1,8 +1,57 @@
-//! The registers of AVX2 and AVX-512.
+//! The registers of SSE2, AVX2 and AVX-512.
 
 use super::Register;
-use crate::kernel::isa::Fused;
+use crate::kernel::isa::{Fused, Plain};
 use std::arch::x86_64::*;
+
+impl Register for __m128 {
+    type Isa = Plain;
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: by contract of the trait, here and below.
+        unsafe { _mm_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm_set1_ps(*from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: by contract.
+        unsafe { _mm_storeu_ps(to, self) };
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: by contract.
+        unsafe { _mm_add_ps(_mm_mul_ps(self, b), c) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(block: &mut [Self]) {
+        let [mut a, mut b, mut c, mut d] = [block[0], block[1], block[2], block[3]];
+        // SAFETY: by contract.
+        unsafe { _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d) };
+        block[..4].copy_from_slice(&[a, b, c, d]);
+    }
+}
 
 impl Register for __m256 {
     type Isa = Fused;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Activation;
 use crate::kernel::elementwise::{self, activate};
-use crate::precision::{Bf16, nearest_bf16};
+use crate::precision::{Bf16, Stored, nearest_bf16};
 use rand::{Rng, SeedableRng};
 
 mod panels;
@@ -53,7 +53,8 @@ fn a_row_alone_has_the_bits_it_has_among_others() {
 /// The same of every kernel that this processor has, whichever is chosen.
 #[test]
 fn every_kernel_gives_a_row_its_own_bits() {
-    for (precision, (k, n)) in BOTH.iter().flat_map(|p| [(65, 70), (777, 40)].map(|s| (*p, s))) {
+    let shapes = [(65, 70), (777, 40), (192, 1), (192, 2), (17, 3)];
+    for (precision, (k, n)) in BOTH.iter().flat_map(|p| shapes.map(|s| (*p, s))) {
         let (a, b) = (random(70 * k, 1), random(k * n, 2));
         let asked = |rows, first: usize| Asked {
             start: Start::Zero,
@@ -70,6 +71,73 @@ fn every_kernel_gives_a_row_its_own_bits() {
                 assert!(few == all[9 * n..(9 + m) * n], "{name}, {m} rows, k {k}, n {n}");
             }
         }
+    }
+}
+
+/// Of an inner dimension of nothing there is what the product begins with.
+#[test]
+fn a_product_of_nothing_is_where_it_starts() {
+    let n = 5;
+    for (precision, m) in BOTH.iter().flat_map(|p| [1, 3, 9].map(|m| (*p, m))) {
+        let (at, bias) = (random(m * n, 1), random(n, 2));
+        let terms = Start::Terms { bias: Some(&bias), residual: Some(mat(&at, m, n)) };
+        let slope = Finish::Slope { act: Activation::Tanh, at: mat(&at, m, n).into() };
+        for start in [Start::Zero, Start::Output, terms] {
+            for finish in [Finish::None, slope] {
+                let run = |dst: ValuesMut<'_>| {
+                    let left = Left::active(mat(&[], m, 0), Activation::Gelu);
+                    let right = Right::new(mat(&[], 0, n), precision);
+                    product(dst, start, left, &right, finish);
+                };
+                let want: Vec<f32> = (0..m * n)
+                    .map(|i| {
+                        let begin = match start {
+                            Start::Zero => 0.0,
+                            Start::Output => 9.0,
+                            Start::Terms { .. } => bias[i % n] + at[i],
+                        };
+                        match finish {
+                            Finish::None => begin,
+                            Finish::Slope { .. } => begin * (1.0 - at[i].tanh().powi(2)),
+                        }
+                    })
+                    .collect();
+                let is_near = |(x, want): (f32, &f32), most: f32| (x - want).abs() <= most;
+                let mut c = vec![9.0; m * n];
+                run(mat_mut(&mut c, m, n).into());
+                assert!(c.iter().copied().zip(&want).all(|pair| is_near(pair, 1e-5)), "{c:?}");
+                if matches!(start, Start::Output) {
+                    continue;
+                }
+                let mut c = vec![Bf16::nearest(9.0); m * n];
+                run(ValuesMut::Bf16(faer::MatMut::from_row_major_slice_mut(&mut c, m, n)));
+                let wide = c.iter().map(|x| x.value());
+                assert!(wide.zip(&want).all(|pair| is_near(pair, 1e-2)), "{m} rows in bf16");
+            }
+        }
+    }
+}
+
+/// What no kernel reads is refused, however few the rows.
+#[test]
+fn factors_that_are_contiguous_nowhere_are_refused() {
+    let x = random(400, 1);
+    for (m, is_left) in [(1, true), (3, true), (9, true), (1, false), (3, false), (9, false)] {
+        let refused = std::panic::catch_unwind(|| {
+            // SAFETY: every second element of rows of 20, of which there are 20.
+            let strided =
+                |rows, cols| unsafe { MatRef::from_raw_parts(x.as_ptr(), rows, cols, 20, 2) };
+            let (left, right) = match is_left {
+                true => (strided(m, 4), mat(&x, 4, 6)),
+                false => (mat(&x, m, 4), strided(4, 6)),
+            };
+            let mut c = vec![0.0; m * 6];
+            let right = Right::new(right, Precision::F32);
+            product(mat_mut(&mut c, m, 6), Start::Zero, left.into(), &right, Finish::None);
+        });
+        let error = refused.expect_err("a refusal");
+        let text = error.downcast_ref::<String>().expect("a text");
+        assert_eq!(text, "a factor of which an axis is contiguous, not of strides 20, 2");
     }
 }
 
@@ -150,7 +218,7 @@ fn implementations(precision: Precision) -> Vec<(String, Implementation)> {
             let blocks = k.div_ceil((entries.block_len)(k));
             let is_there = matches!(dst, ValuesMut::F32(_)) || blocks == 1;
             let product = product::Product::new((dst, blocks), a.start, a.left, &a.right, a.finish);
-            assert_eq!(product.is_some(), is_there, "{OUR_STRIDES}");
+            assert_eq!(product.is_some(), is_there, "one block");
             if let Some(product) = product {
                 // SAFETY: the processor has the kernel's instruction set, and the extents fit.
                 unsafe { (entries.run)(&product) };
