@@ -150,8 +150,9 @@ fn checked(
         // SAFETY: the entries are those of this processor, and the extents were compared.
         return unsafe { (entries.run)(&product) };
     }
-    if let ValuesMut::Bf16(dst) = dst {
-        rounded(dst, start, left, right, finish);
+    match dst {
+        ValuesMut::F32(_) => unreachable!("a result in f32 takes any number of blocks"),
+        ValuesMut::Bf16(dst) => rounded(dst, start, left, right, finish),
     }
 }
 

@@ -148,7 +148,8 @@ pub(super) trait Kernel: Sized {
     }
 }
 
-/// [`Kernel::multiply_adds`] in `N` chains.
+/// [`Kernel::multiply_adds`] in `N` chains. Without fused multiply-add their product is computed once and the sums alone
+/// are in the rounds: processors that old multiply and add in different units, so it is their peak all the same.
 ///
 /// # Safety
 /// The instruction set of `K`.
