@@ -288,6 +288,19 @@ fn a_batch_that_does_not_fill_groups_is_not_measured() {
     refuses(&["bench", "train", "--batch", "3"], line);
 }
 
+/// At once, and not when everything is measured.
+#[test]
+fn a_benchmark_that_could_not_be_kept_is_not_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let out = file.join("out");
+    let line = format!("cannot create `{}`: Not a directory (os error 20)", out.display());
+    for what in ["growth", "infer"] {
+        refuses(&["bench", what, "--out", out.to_str().unwrap()], &line);
+    }
+}
+
 #[test]
 fn a_wrong_flag_is_one_line() {
     let capacity =

@@ -176,7 +176,6 @@ fn tell(args: &BenchArgs, growth: &Growth) {
 }
 
 fn write(out: &Path, all: &[Growth]) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
     let note = format!(
         "medians in turn, {}, {} threads; dashed: the ideal through the first point",
         product_kernel(Precision::F32),

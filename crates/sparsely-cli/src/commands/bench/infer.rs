@@ -309,7 +309,6 @@ fn print(found: &[Latency]) {
 
 /// Puts what was found beside what was found before of other sizes, and draws all of it.
 fn write(out: &Path, found: Vec<Latency>) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
     let path = out.join("infer.jsonl");
     let mut all: Vec<Latency> = match std::fs::read_to_string(&path) {
         Ok(text) => text

@@ -12,7 +12,7 @@ mod speed;
 mod train;
 
 use crate::args::{BenchArgs, BenchKind};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use sparsely::nn::Precision;
 use std::process::ExitCode;
 
@@ -20,6 +20,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let is_f32_alone = matches!(args.what, BenchKind::Routers | BenchKind::Growth);
     if is_f32_alone && args.precision.asked() == Some(Precision::Bf16) {
         bail!("--precision: expected f32 for this benchmark, got bf16");
+    }
+    // Before minutes of measurements that could not be kept.
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out)
+            .with_context(|| format!("cannot create `{}`", out.display()))?;
     }
     match args.what {
         BenchKind::Train => train::run(args),
