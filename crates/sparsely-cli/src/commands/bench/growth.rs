@@ -4,7 +4,7 @@ use super::moe::{self, Loads};
 use super::speed::median;
 use super::train::{DENSE, Steps};
 use crate::args::BenchArgs;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use sparsely::checkpoint::write_atomic;
 use sparsely::model::ModelConfig;
